@@ -1,0 +1,1 @@
+"""Records, sites, registry and findings: pure Python, no I/O, no operating system, no library."""

@@ -1,0 +1,1 @@
+"""Pure functions, records -> findings: one file per family."""

@@ -1,0 +1,1 @@
+"""One file per target library; `patching` applies and undoes what they ask for."""

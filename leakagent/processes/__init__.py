@@ -1,0 +1,1 @@
+"""The process family: who started whom, and how findings of children reach the report."""

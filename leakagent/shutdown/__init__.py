@@ -1,0 +1,1 @@
+"""Stages, watchdog, signals, and every private CPython name that the project uses."""
