@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -72,10 +73,8 @@ def _replace(path: str, data: bytes) -> None:
         written = True
     finally:
         if not written:
-            try:
+            with contextlib.suppress(OSError):
                 os.unlink(temporary)
-            except OSError:
-                pass
 
 
 def write_all(descriptor: int, data: bytes) -> None:

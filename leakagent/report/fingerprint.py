@@ -1,8 +1,8 @@
 """The identity of a finding: stable over runs and over lines that move, and the merging of equal ones.
 
-A line number changes with every edit above it, so a baseline or an ignore list built on it would not last a day.  The text
-of the line that creates the resource changes only when somebody looks at it: it goes into the fingerprint, and the line
-number takes its place only where the source can't be read.
+A line number changes with every edit above it, so a baseline or an ignore list built on it would not last a day.  The
+text of the line that creates the resource changes only when somebody looks at it: it goes into the fingerprint, and the
+line number takes its place only where the source can't be read.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def _readable(path: str) -> bool:
 def _hash(finding: Finding) -> str:
     site = finding.site
     where = finding.source or f"line {site.line}"
-    text = "\0".join((finding.reason, finding.kind, site.file, site.function, where))
+    parts = (finding.reason, finding.kind, site.file, site.function, where)
+    text = "\0".join(parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
 
 

@@ -79,7 +79,7 @@ _BY_BOTH = {
     (STALLED, TASK): "wait with a deadline: await asyncio.wait_for(..., timeout=30); "
     "keep blocking calls off the loop: await asyncio.to_thread(f)",
     (STALLED, THREAD): "give its blocking calls a timeout: queue.get(timeout=...), socket.settimeout(...)",
-    (STALLED, THREAD_POOL): "give the blocking calls of its jobs a timeout: queue.get(timeout=...), socket.settimeout(...)",
+    (STALLED, THREAD_POOL): "give the blocking calls in its jobs a timeout: queue.get(timeout=...)",
     (STALLED, PROCESS_POOL): "give its jobs a deadline: future.result(timeout=...), and timeouts inside the jobs",
     (STALLED, EVENT_LOOP): "keep blocking calls off the loop: await asyncio.to_thread(f)",
     (UNRETRIEVED_EXCEPTION, TASK): "await the task, or look when it is done: "

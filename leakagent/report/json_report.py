@@ -10,7 +10,7 @@ from leakagent.core.sites import LIBRARY, YOURS, Site
 
 from .files import write_text
 from .fingerprint import merge
-from .words import finite, well_formed
+from .words import disabled_parts, finite, well_formed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "agent": {
             "seconds": _seconds(report.agent.get("seconds", 0.0)),
             "bytes": int(report.agent.get("bytes", 0)),
-            "disabled": _texts(_disabled(report.agent.get("disabled", ()))),
+            "disabled": disabled_parts(report.agent.get("disabled", ())),
         },
     }
 
@@ -98,18 +98,6 @@ def _trace_id(value: str | None) -> str | None:
     text = "" if value is None else value.lower()
     known = text and len(text) <= _TRACE_DIGITS and all(char in "0123456789abcdef" for char in text)
     return text if known else None
-
-
-def _disabled(parts: object) -> Iterable[object]:
-    """Accept ``{part: cause}``, pairs and texts: all become texts."""
-    if isinstance(parts, dict):
-        parts = parts.items()
-    elif isinstance(parts, str):
-        parts = (parts,)
-    texts: list[object] = []
-    for part in parts if hasattr(parts, "__iter__") else ():
-        texts.append(": ".join(_texts(part)) if isinstance(part, (tuple, list)) else part)
-    return texts
 
 
 def timestamp(seconds: float) -> str:

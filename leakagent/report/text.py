@@ -9,7 +9,7 @@ from .words import action_text, duration, exit_text, finite, headline, kind_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from leakagent.core.findings import Finding, Report
 
@@ -148,7 +148,7 @@ def _filled(parts: list[str], between: str, first_room: int, room: int) -> list[
 
 
 def _entries(page: _Page, report: Report, findings: list[Finding]) -> None:
-    digits = max(2, *(len(str(finding.count)) for finding in findings), 2)
+    digits = max(2, *(len(str(finding.count)) for finding in findings))
     kinds = max(len(page.safe(kind_name(finding.kind))) for finding in findings)
     reasons = max(len(page.safe(reason_text(finding.reason))) for finding in findings)
     rows = [(finding, page.safe(place(finding.site), 400)) for finding in findings]
@@ -191,9 +191,7 @@ def _pieces(report: Report, finding: Finding) -> list[str]:
     if finite(finding.oldest_age_s):
         pieces.append(("age " if finding.count == 1 else "oldest ") + duration(finding.oldest_age_s))
     if finding.names:
-        more = len(finding.names) - _SHOWN_NAMES
-        names = ", ".join(safe(name, 60) for name in finding.names[:_SHOWN_NAMES])
-        pieces.append(names + (f" and {more} more" if more > 0 else ""))
+        pieces.append(_first(safe(name, 60) for name in finding.names))
     pieces += finding.evidence[:_SHOWN_EVIDENCE]
     if finding.test_id:
         pieces.append(f"made by test {finding.test_id}")
@@ -201,11 +199,16 @@ def _pieces(report: Report, finding: Finding) -> list[str]:
         pieces.append(f"trace {finding.trace_id[:_TRACE_DIGITS]}")
     others = [pid for pid in finding.pids if pid != report.pid]
     if others:
-        more = f" and {len(others) - _SHOWN_NAMES} more" if len(others) > _SHOWN_NAMES else ""
         which = "process" if len(others) == 1 else "processes"
-        pieces.append(f"in {which} {', '.join(str(pid) for pid in others[:_SHOWN_NAMES])}{more}")
+        pieces.append(f"in {which} {_first(str(pid) for pid in others)}")
     done = action_text(finding)
     return [*pieces, done] if done else pieces
+
+
+def _first(texts: Iterable[str]) -> str:
+    several = list(texts)
+    more = len(several) - _SHOWN_NAMES
+    return ", ".join(several[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _footer(page: _Page, report: Report, details: str) -> None:

@@ -108,6 +108,20 @@ def well_formed(value: object) -> str:
     return _as_text(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def disabled_parts(parts: object) -> list[str]:
+    """Return the agent's disabled parts as texts; they may be given as ``{part: cause}``, pairs or texts."""
+    if isinstance(parts, dict):
+        parts = list(parts.items())
+    elif isinstance(parts, str):
+        parts = [parts]
+    if not isinstance(parts, (list, tuple, set, frozenset)):
+        return []
+    return [
+        ": ".join(well_formed(item) for item in part) if isinstance(part, (tuple, list)) else well_formed(part)
+        for part in parts
+    ]
+
+
 def finite(value: object) -> float:
     """Return a number as a finite float that is not negative; everything else as 0."""
     if not isinstance(value, (int, float)):
