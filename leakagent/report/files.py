@@ -41,6 +41,9 @@ def write_text(path: str, text: str) -> None:
             _append(path, data)
         else:
             _replace(os.path.realpath(path), data)
+    except (FileExistsError, NotADirectoryError) as error:
+        message = f"can't write to {path!r}: a file stands where a folder is needed"
+        raise OSError(message) from error
     except OSError as error:
         message = f"can't write to {path!r}: {error.strerror or error}"
         raise OSError(message) from error

@@ -56,8 +56,8 @@ def _file(site: Site, workspace: str) -> str:
     root = workspace.replace("\\", "/").rstrip("/") + "/"
     path = site.path.replace("\\", "/")
     if workspace and path.startswith(root) and site.owner == "yours":
-        return path[len(root) :]
-    return site.file if site.owner == "yours" and not site.file.startswith("<") else ""
+        return safe(path[len(root) :], 1000)
+    return safe(site.file, 1000) if site.owner == "yours" and not site.file.startswith("<") else ""
 
 
 def _data(text: str) -> str:

@@ -9,7 +9,7 @@ from leakagent.core.findings import ACTIONS, REASONS, Finding, Report, StageRece
 from leakagent.core.sites import LIBRARY, YOURS, Site
 
 from .files import write_text
-from .fingerprint import merge
+from .fingerprint import SOURCE_LIMIT, merge
 from .words import disabled_parts, finite, well_formed
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
             "function": well_formed(site.function),
             "file": well_formed(site.file),
             "line": max(site.line, 0),
-            "source": well_formed(finding.source),
+            "source": well_formed(finding.source, SOURCE_LIMIT),
         },
         "stack": _texts(finding.stack),
         "oldest_age_s": _seconds(finding.oldest_age_s),

@@ -24,6 +24,7 @@ _SHOWN_NAMES = 3
 _SHOWN_EVIDENCE = 5
 _SHOWN_FRAMES = 8
 _TRACE_DIGITS = 8
+_LONGEST_PARAGRAPH = 2000
 _GAP = "   "
 
 _BOLD = "1"
@@ -101,7 +102,7 @@ def render(
 
 
 class _Page:
-    """Lines of a given width; texts come in raw and are made harmless here, so that none can be forgotten."""
+    """Lines of a given width.  Paragraphs are made harmless here; a painted line is made of texts that are already."""
 
     def __init__(self, width: int, *, color: bool, unicode: bool) -> None:
         self.width = width
@@ -121,7 +122,8 @@ class _Page:
     def wrapped(self, text: str, first: str, rest: str, style: str = "", *, taken: int | None = None) -> None:
         """Add a paragraph after ``first``, which takes ``taken`` columns; following lines begin with ``rest``."""
         taken = len(first) if taken is None else taken
-        rows = _filled(text.split(" "), " ", self.width - taken, self.width - len(rest))
+        words = self.safe(text, _LONGEST_PARAGRAPH).split(" ")
+        rows = _filled(words, " ", self.width - taken, self.width - len(rest))
         for index, row in enumerate(rows):
             # A CI runner takes a line that begins with two colons, after blanks, for a command.
             quoted = "\\" + row if row.startswith("::") else row
@@ -130,7 +132,7 @@ class _Page:
     def pieces(self, pieces: list[str], between: str, indent: str) -> None:
         """Add pieces with ``between`` between them; a line is broken between pieces where that is possible."""
         room = self.width - len(indent)
-        for row in _filled(pieces, between, room, room):
+        for row in _filled(pieces, between, room, room) if pieces else ():
             self.wrapped(row, indent, indent)
 
 
@@ -177,13 +179,11 @@ def _details(page: _Page, report: Report, finding: Finding) -> None:
     if finding.source:
         page.line(_INDENT + page.paint(_DIM, "> " + page.safe(finding.source, max(page.width - len(_INDENT) - 2, 20))))
     dot = " \u00b7 " if page.unicode else "; "
-    pieces = [page.safe(piece, 300) for piece in _pieces(report, finding)]
-    if pieces:
-        page.pieces(pieces, dot, _INDENT)
+    page.pieces([page.safe(piece, 300) for piece in _pieces(report, finding)], dot, _INDENT)
     for index, frame in enumerate(finding.stack[1 : _SHOWN_FRAMES + 1]):
         page.line(_INDENT + page.paint(_DIM, ("called from  " if not index else " " * 13) + page.safe(frame)))
     fix = _INDENT + page.paint(_GREEN, "fix") + "  "
-    page.wrapped(page.safe(finding.fix, 500), fix, _INDENT + "     ", taken=len(_INDENT) + 5)
+    page.wrapped(finding.fix, fix, _INDENT + "     ", taken=len(_INDENT) + 5)
 
 
 def _pieces(report: Report, finding: Finding) -> list[str]:
@@ -217,7 +217,10 @@ def _footer(page: _Page, report: Report, details: str) -> None:
     if details:
         parts.append(f"details: {_command(details)}")
     parts.append("quiet: LEAKAGENT_REPORT=off")
-    page.pieces([page.safe(part, 500) for part in parts], " " * 5, "  ")
+    # The command stays on one line, however long it is, to be copied.
+    room = page.width - 2
+    for row in _filled([page.safe(part, 1000) for part in parts], " " * 5, room, room):
+        page.line("  " + row)
 
 
 def _command(details: str) -> str:

@@ -103,9 +103,12 @@ def _escape(char: str) -> str:
     return char.encode("ascii", "backslashreplace").decode("ascii") if ord(char) >= 0x80 else repr(char)[1:-1]  # noqa: PLR2004 - end of ASCII
 
 
-def well_formed(value: object) -> str:
-    """Return the text with lone surrogates escaped, so that it can be written in UTF-8."""
-    return _as_text(value).encode("utf-8", "backslashreplace").decode("utf-8")
+def well_formed(value: object, limit: int = 4000) -> str:
+    """Return at most ``limit`` characters of a text, with lone surrogates escaped: UTF-8 has none."""
+    text = _as_text(value)
+    if len(text) > limit:
+        text = text[: limit - 3] + "..."
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def disabled_parts(parts: object) -> list[str]:

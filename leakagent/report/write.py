@@ -3,8 +3,10 @@
 Each target stands alone: one that fails costs one line and not the others.  What could not be written to its file is
 printed as text, so that nothing is lost.  A terminal that is gone is survived silently.
 
-Printing goes around the stream's buffer where that is the interpreter's own kind of stream: text left in the buffer of
-a broken stderr makes the interpreter end with status 120, and the agent must never be the reason for a changed status.
+Printing goes to the descriptor where the stream is the interpreter's own kind: a stderr that does not block (asyncio's
+``connect_write_pipe`` makes it so, and the flag is shared with every process on the same terminal) takes a part of what
+a stream writes and drops the rest, while we wait, for a bounded time.  A stream of another kind is somebody's (an IDE,
+a test runner, a tee) and gets the text like any other.
 """
 
 from __future__ import annotations
@@ -133,11 +135,22 @@ def _print(stream: object, text: str) -> None:
         except LookupError:
             encoding = "ascii"
             data = text.encode(encoding, "backslashreplace")
-        if type(stream) is io.TextIOWrapper and os.name == "posix":
-            stream.flush()
-            write_all(stream.fileno(), data)
-        else:
+        descriptor = _descriptor(stream)
+        if descriptor is None:
             stream.write(data.decode(encoding))  # type: ignore[attr-defined]
             stream.flush()  # type: ignore[attr-defined]
+        else:
+            stream.flush()  # type: ignore[attr-defined]
+            write_all(descriptor, data)
     except Exception:  # noqa: BLE001 - nobody is left to tell
         return
+
+
+def _descriptor(stream: object) -> int | None:
+    """Return the descriptor behind the interpreter's own kind of stream; None where somebody may be in between."""
+    if type(stream) is not io.TextIOWrapper or os.name != "posix":
+        return None
+    try:
+        return stream.fileno()
+    except io.UnsupportedOperation:
+        return None
