@@ -221,7 +221,7 @@ def test_a_stderr_that_does_not_block_and_is_full_gets_the_whole_report() -> Non
     code = PROGRAM + (
         "from leakagent.report import files\nfiles.PATIENCE_S = 60\n"
         "report.findings = [\n"
-        "    Finding('not_closed', 'thread', Site(f'f{n}', '/a.py', n), evidence=[f'{i} ' + 'e' * 180 for i in range(5)])\n"
+        "    Finding('not_closed', 'thread', Site('f', '/a.py', n), evidence=[f'{i} ' + 'e' * 180 for i in range(5)])\n"
         "    for n in range(1, 11)\n]\n"
         "os.set_blocking(2, False)\n"
         "try:\n    while True: os.write(2, b'.' * 4096)\nexcept BlockingIOError: pass\n"
