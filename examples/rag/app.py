@@ -16,6 +16,7 @@ QUESTIONS = (
     "What does the interpreter wait for after the last line?",
     "How does rank fusion combine two databases?",
 )
+LAST_LINE = "Goodbye."
 _USAGE_ERROR = 2
 
 
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     from session import Plan, run  # noqa: PLC0415 - the spawned indexer imports this file too, and needs no database
 
     run(Plan(options.pages, data, options.questions or QUESTIONS))
+    print(f"\n{LAST_LINE}", flush=True)
     return int(options.status)
 
 

@@ -20,64 +20,11 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 384
 _GROUP = 4
-_FREQUENT = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "but",
-        "by",
-        "can",
-        "do",
-        "doe",
-        "for",
-        "from",
-        "has",
-        "have",
-        "how",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "so",
-        "still",
-        "such",
-        "than",
-        "that",
-        "the",
-        "them",
-        "then",
-        "there",
-        "they",
-        "thi",
-        "this",
-        "to",
-        "was",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "whom",
-        "why",
-        "will",
-        "with",
-        "you",
-    ],
-)
+_FREQUENT_WORDS = """
+    a an and any are as at be been but by can do doe for from has have how if in into is it its no not of on or so still such than
+    that the them then there they thi this to was what when where which who whom why will with you
+"""
+_FREQUENT = frozenset(_FREQUENT_WORDS.split())
 
 
 def embed(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -89,7 +36,8 @@ def embed(texts: Sequence[str]) -> NDArray[np.float32]:
             weight = 1.0 if feature.startswith("=") else 0.3
             row[digest % DIMENSIONS] += weight * count**0.5 * (1 if digest & 0x80000000 else -1)
     lengths: NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(lengths, np.float32(1e-9))
+    rows /= np.maximum(lengths, np.float32(1e-9))
+    return rows
 
 
 def telling_words(text: str) -> list[str]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from llama_index.core.chat_engine import ContextChatEngine
 
-LAST_LINE = "Goodbye."
 _REFRESH_S = 30.0
 _LINE_WIDTH = 96
 
@@ -44,7 +43,6 @@ def run(plan: Plan) -> None:
     asyncio.run(_converse(plan, stores))
     ingestion.archive(paths, plan.data / "archive")
     start_indexing(plan.pages, plan.data / "statistics.json")
-    print(f"\n{LAST_LINE}", flush=True)
 
 
 async def _converse(plan: Plan, stores: Stores) -> None:

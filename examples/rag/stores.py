@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import chromadb
 import lancedb
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    from chromadb.api.client import Client
     from numpy.typing import NDArray
 
 PASSAGES = "passages"
@@ -74,7 +74,7 @@ class Stores:
 
 def stored_rows(folder: Path) -> dict[str, int]:
     """Count what a program has really stored in a folder, with clients that are closed again."""
-    with closing(chromadb.PersistentClient(path=folder / "chroma")) as client:
+    with cast("Client", chromadb.PersistentClient(path=folder / "chroma")) as client:
         in_chroma = client.get_collection(PASSAGES, embedding_function=None).count()
     table = lancedb.connect(folder / "lance").open_table(PASSAGES)
     return {"chroma": in_chroma, "lance": table.count_rows()}
