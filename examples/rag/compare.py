@@ -194,7 +194,7 @@ def compare(status: int, timeout_s: float, folder: Path) -> dict[str, Any]:
         "found": [asdict(leak) for leak in found],
         "report": report,
     }
-    result["objections"] = _objections(runs["bare"], runs["agent"], planted, found, wanted_status=status)
+    result["objections"] = _objections(runs["bare"], runs["agent"], planted, found, has_report=bool(report), wanted_status=status)
     result["ok"] = not result["objections"]
     return result
 
@@ -243,10 +243,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if result["ok"] else _FAILED
 
 
-def _objections(bare: Run, agent: Run, planted: list[Leak], found: list[Leak], *, wanted_status: int) -> list[str]:
+def _objections(bare: Run, agent: Run, planted: list[Leak], found: list[Leak], *, has_report: bool, wanted_status: int) -> list[str]:
     objections = [f"planted but not found: {leak}" for leak in planted if leak not in found]
     objections += [f"found but not planted: {leak}" for leak in found if leak not in planted]
     objections += [f"reported {found.count(leak)} times: {leak}" for leak in sorted(set(found)) if found.count(leak) > 1]
+    if not has_report:
+        objections.insert(0, "leakagent wrote no report")
     if bare.status != wanted_status:
         objections.append(f"plain Python ended with status {bare.status} instead of {wanted_status}: {bare.stderr[-200:].strip()!r}")
     if agent.status != bare.status:
@@ -293,7 +295,7 @@ def _side_by_side(bare: Run, agent: Run, width: int) -> str:
 
     first = 34
     column = (width - first) // 2
-    titles = ("", bare.command, agent.command)
+    titles = ("", "plain Python", "under leakagent")
     rows = [titles, *((label, left, right) for (label, left), (_, right) in zip(values(bare), values(agent), strict=True))]
     lines = [f"{label:<{first}}{left:<{column}}{right}".rstrip() for label, left, right in rows]
     return "\n".join([_paint(lines[0], "1"), "-" * width, *lines[1:], ""])
@@ -316,7 +318,7 @@ def _heading(text: str, width: int) -> str:
 
 
 def _folded(line: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(line, width, subsequent_indent="    ")) or line
+    return "\n".join(textwrap.wrap(line, width, subsequent_indent="    ", break_on_hyphens=False)) or line
 
 
 def _paint(text: str, code: str) -> str:
