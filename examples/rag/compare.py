@@ -194,7 +194,11 @@ def compare(status: int, timeout_s: float, folder: Path) -> dict[str, Any]:
         "found": [asdict(leak) for leak in found],
         "report": report,
     }
-    result["objections"] = _objections(runs["bare"], runs["agent"], planted, found, has_report=bool(report), wanted_status=status)
+    result["objections"] = [
+        *([] if report else ["leakagent wrote no report"]),
+        *_wrong_leaks(planted, found),
+        *_wrong_ends(runs["bare"], runs["agent"], status),
+    ]
     result["ok"] = not result["objections"]
     return result
 
@@ -243,12 +247,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if result["ok"] else _FAILED
 
 
-def _objections(bare: Run, agent: Run, planted: list[Leak], found: list[Leak], *, has_report: bool, wanted_status: int) -> list[str]:
-    objections = [f"planted but not found: {leak}" for leak in planted if leak not in found]
-    objections += [f"found but not planted: {leak}" for leak in found if leak not in planted]
-    objections += [f"reported {found.count(leak)} times: {leak}" for leak in sorted(set(found)) if found.count(leak) > 1]
-    if not has_report:
-        objections.insert(0, "leakagent wrote no report")
+def _wrong_leaks(planted: list[Leak], found: list[Leak]) -> list[str]:
+    return [
+        *(f"planted but not found: {leak}" for leak in planted if leak not in found),
+        *(f"found but not planted: {leak}" for leak in found if leak not in planted),
+        *(f"reported {found.count(leak)} times: {leak}" for leak in sorted(set(found)) if found.count(leak) > 1),
+    ]
+
+
+def _wrong_ends(bare: Run, agent: Run, wanted_status: int) -> list[str]:
+    objections = []
     if bare.status != wanted_status:
         objections.append(f"plain Python ended with status {bare.status} instead of {wanted_status}: {bare.stderr[-200:].strip()!r}")
     if agent.status != bare.status:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 DIMENSIONS = 384
 _GROUP = 4
 _FREQUENT_WORDS = """
-    a an and any are as at be been but by can do doe for from has have how if in into is it its no not of on or so still such than
-    that the them then there they thi this to was what when where which who whom why will with you
+    a about after all an and any are as at be been before but by can do doe for from has have how if in into is it its left no not of
+    on only or so still such than that the them then there they thi this to under was what when where which who whom why will with
+    you
 """
 _FREQUENT = frozenset(_FREQUENT_WORDS.split())
 
