@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-DIMENSIONS = 384
+DIMENSIONS = 1024
 _GROUP = 4
 _FREQUENT_WORDS = """
     a about after all an and any are as at be been before but by can do doe for from has have how if in into is it its left no not of
