@@ -1,8 +1,9 @@
 """lancedb connections and tables, and the one background loop that lancedb starts when it is imported.
 
-A connection owns no thread and no file (measured: 50 more connections, not one descriptor), so it is referred to weakly and a
-synchronous one, which has no ``close()``, is free to be dropped.  What stays is process-wide: the thread and loop behind the
-synchronous interface (``lancedb.background_loop.LOOP``, 0.17 and newer), which can abort the interpreter's end when work is in flight.
+A connection owns no thread and no file (measured: 50 more connections, not one descriptor), so it is referred to weakly.  A
+synchronous connection has no ``close()`` of its own; what can be closed is the asynchronous one inside of it.  What stays is
+process-wide: the thread and loop behind the synchronous interface (``lancedb.background_loop.LOOP``, 0.17 and newer), which can
+abort the interpreter's end when work is in flight.
 
 At the end of the program, in the process that imported it, once: refuse new calls, let what runs finish or cancel it, stop, join,
 close, in this order.  The object is changed and never replaced, since other modules have bound it by name, and its loop and
@@ -66,25 +67,22 @@ class LanceConnections:
         patches.wrap(owner, "close", closed)
 
     def _note(self, kind: str, resource: Any, frame: FrameType | None) -> None:  # noqa: ANN401
-        synchronous = frame is not None and frame.f_code.co_name == "__init__"
         inside = frame
         while inside is not None and str(inside.f_globals.get("__name__", "")).partition(".")[0] == "lancedb":
             inside = inside.f_back
         record = self.registry.add(kind, resource, inside)
-        record.detail["synchronous"] = synchronous
         # What lancedb makes for itself, on its own loop's thread, has nobody's line behind it.
         record.detail["internal"] = _on_background_loop()
 
     def left_over(self) -> list[Record]:
-        """Return the records of open connections: alive, or dropped although they could have been closed."""
+        """Return the records of open connections and tables, and of connections that were dropped open."""
         left = []
         for record in self.registry.of_kind(LANCEDB_CONNECTION, LANCEDB_TABLE):
             resource = record.resource()
-            if record.state == DROPPED or resource is None:
-                forgotten = record.detail["synchronous"] or record.detail["internal"] or record.kind == LANCEDB_TABLE
-            else:
-                forgotten = not _is_open(resource)
-            if forgotten:
+            dropped = record.state == DROPPED or resource is None
+            # A table is its connection's business once it is gone.
+            gone = record.kind == LANCEDB_TABLE if dropped else not _is_open(resource)
+            if gone or record.detail["internal"]:
                 self.registry.finish(record)
             else:
                 left.append(record)
