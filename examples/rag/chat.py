@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from llama_index.core.async_utils import asyncio_run
 from llama_index.core.chat_engine import ContextChatEngine
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.retrievers import BaseRetriever
@@ -36,19 +37,12 @@ class FusedRetriever(BaseRetriever):
         self._statistics = statistics
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        vector = embed([query_bundle.query_str])[0]
-        return self._fused(
-            query_bundle.query_str,
-            self._stores.from_chroma(vector, _NEAREST),
-            self._stores.from_lance(vector, _NEAREST),
-        )
+        nodes: list[NodeWithScore] = asyncio_run(self._aretrieve(query_bundle))
+        return nodes
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         vector = embed([query_bundle.query_str])[0]
-        rankings = await asyncio.gather(
-            asyncio.to_thread(self._stores.from_chroma, vector, _NEAREST),
-            asyncio.to_thread(self._stores.from_lance, vector, _NEAREST),
-        )
+        rankings = await asyncio.gather(self._stores.from_chroma(vector, _NEAREST), self._stores.from_lance(vector, _NEAREST))
         return self._fused(query_bundle.query_str, *rankings)
 
     def _fused(self, question: str, *rankings: Sequence[Passage]) -> list[NodeWithScore]:

@@ -20,13 +20,17 @@ import textwrap
 import threading
 import time
 import tokenize
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 
 from app import LAST_LINE, PAGES, QUESTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).resolve().parent
 NEEDED = ("leakagent", "chromadb", "lancedb", "llama_index.core")
@@ -230,6 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run app.py with plain Python and under leakagent, and compare how they end.")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
     parser.add_argument("--status", type=int, default=0, metavar="N", help="let app.py end with this exit status (default: 0)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="new folder to keep what both runs wrote, and the report (default: none)")
     parser.add_argument("--timeout", type=float, default=300, metavar="S", help="seconds that a run may take (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
@@ -237,14 +242,28 @@ def main(arguments: list[str] | None = None) -> int:
         if missing:
             message = f"not installed here: {', '.join(missing)} (pip install 'leakagent[demo]', or: make demo)"
             raise ImpossibleError(message)  # noqa: TRY301 - reported in one place
-        with tempfile.TemporaryDirectory(prefix="rag-compare-") as folder:
-            result = compare(options.status, options.timeout, Path(folder))
+        with _folder(options.keep) as folder:
+            result = compare(options.status, options.timeout, folder)
     except ImpossibleError as error:
         print(f"compare.py: {error}", file=sys.stderr)
         return _IMPOSSIBLE
     columns = shutil.get_terminal_size((100, 24)).columns
     print(json.dumps(result, indent=2) if options.json else show(result, max(80, min(columns, 120))))
     return 0 if result["ok"] else _FAILED
+
+
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    if kept is None:
+        with tempfile.TemporaryDirectory(prefix="rag-compare-") as folder:
+            yield Path(folder)
+        return
+    try:
+        kept.mkdir(parents=True)
+    except OSError as error:
+        message = f"cannot make the folder {kept}: {error.strerror}"
+        raise ImpossibleError(message) from error
+    yield kept.resolve()
 
 
 def _wrong_leaks(planted: list[Leak], found: list[Leak]) -> list[str]:

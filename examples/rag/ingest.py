@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -32,11 +33,12 @@ class Ingestion:
         """Start with a pool that is used for the whole session."""
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ingest")  # leak: not_shut_down thread_pool
 
-    def run(self, paths: Sequence[Path], stores: Stores) -> int:
+    async def run(self, paths: Sequence[Path], stores: Stores) -> int:
         """Write all pages into the stores and return the number of passages."""
-        prepared = list(self._pool.map(_prepare, paths))
+        loop = asyncio.get_running_loop()
+        prepared = await asyncio.gather(*(loop.run_in_executor(self._pool, _prepare, path) for path in paths))
         passages = [passage for page, _ in prepared for passage in page]
-        stores.write(passages, np.concatenate([vectors for _, vectors in prepared]))
+        await stores.write(passages, np.concatenate([vectors for _, vectors in prepared]))
         return len(passages)
 
     def archive(self, paths: Sequence[Path], folder: Path) -> None:

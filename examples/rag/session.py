@@ -36,16 +36,16 @@ class Plan:
 def run(plan: Plan) -> None:
     """Run one session from the first page to the last answer."""
     paths = page_paths(plan.pages)
-    stores = Stores(plan.data)
     ingestion = Ingestion()
-    passages = ingestion.run(paths, stores)
-    print(f"{len(paths)} pages, {passages} passages.")
-    asyncio.run(_converse(plan, stores))
+    asyncio.run(_converse(plan, ingestion, paths))
     ingestion.archive(paths, plan.data / "archive")
     start_indexing(plan.pages, plan.data / "statistics.json")
 
 
-async def _converse(plan: Plan, stores: Stores) -> None:
+async def _converse(plan: Plan, ingestion: Ingestion, paths: Sequence[Path]) -> None:
+    stores = await Stores.open(plan.data)
+    passages = await ingestion.run(paths, stores)
+    print(f"{len(paths)} pages, {passages} passages.")
     asyncio.create_task(_keep_warm(stores))  # leak: outlived_scope asyncio.task
     engine = make_engine(stores, plan.data / "statistics.json")
     log = ChatLog(plan.data / "chat.jsonl")
@@ -78,4 +78,4 @@ async def _print_wrapped(tokens: AsyncIterator[str]) -> None:
 async def _keep_warm(stores: Stores) -> None:
     while True:
         await asyncio.sleep(_REFRESH_S)
-        await asyncio.to_thread(stores.count)
+        await stores.count()

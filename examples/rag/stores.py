@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, cast
 
 import chromadb
@@ -23,19 +24,26 @@ PASSAGES = "passages"
 class Stores:
     """Both databases under one folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open both databases, and create them where they do not exist yet."""
+    def __init__(self, folder: Path, lance: lancedb.AsyncConnection) -> None:
+        """Open the Chroma collection, and use an open LanceDB connection."""
+        self._lance = lance
         self._chroma = chromadb.PersistentClient(path=folder / "chroma")  # leak: not_closed chromadb.client
-        self._lance = lancedb.connect(folder / "lance")  # leak: not_closed lancedb.connection
         self._collection = self._chroma.get_or_create_collection(
             PASSAGES,
             embedding_function=None,
             configuration={"hnsw": {"space": "cosine"}},
         )
 
-    def write(self, passages: Sequence[Passage], vectors: NDArray[np.float32]) -> None:
+    @classmethod
+    async def open(cls, folder: Path) -> Stores:
+        """Open both databases, and create them where they do not exist yet."""
+        lance = await lancedb.connect_async(folder / "lance")  # leak: not_closed lancedb.connection
+        return cls(folder, lance)
+
+    async def write(self, passages: Sequence[Passage], vectors: NDArray[np.float32]) -> None:
         """Store the passages with their vectors and replace what was stored under the same ids."""
-        self._collection.upsert(
+        await asyncio.to_thread(
+            self._collection.upsert,
             ids=[passage.id for passage in passages],
             documents=[passage.text for passage in passages],
             metadatas=[{"title": passage.title} for passage in passages],
@@ -45,12 +53,13 @@ class Stores:
             {"id": passage.id, "title": passage.title, "text": passage.text, "vector": vector}
             for passage, vector in zip(passages, vectors, strict=True)
         ]
-        exists = PASSAGES in self._lance.list_tables().tables
-        self._lance.create_table(PASSAGES, data=rows, mode="overwrite" if exists else "create")
+        exists = PASSAGES in (await self._lance.list_tables()).tables
+        with await self._lance.create_table(PASSAGES, data=rows, mode="overwrite" if exists else "create"):
+            pass
 
-    def from_chroma(self, vector: NDArray[np.float32], limit: int) -> list[Passage]:
+    async def from_chroma(self, vector: NDArray[np.float32], limit: int) -> list[Passage]:
         """Return the passages nearest to a vector, by the graph index of Chroma."""
-        found = self._collection.query(query_embeddings=vector, n_results=limit)
+        found = await asyncio.to_thread(self._collection.query, query_embeddings=vector, n_results=limit)
         return [
             Passage(key, str(metadata["title"]), text)
             for key, metadata, text in zip(
@@ -61,15 +70,16 @@ class Stores:
             )
         ]
 
-    def from_lance(self, vector: NDArray[np.float32], limit: int) -> list[Passage]:
+    async def from_lance(self, vector: NDArray[np.float32], limit: int) -> list[Passage]:
         """Return the passages nearest to a vector, by an exact search in LanceDB."""
-        table = self._lance.open_table(PASSAGES)
-        found = table.search(vector).limit(limit).to_list()
+        with await self._lance.open_table(PASSAGES) as table:
+            found = await table.vector_search(vector).limit(limit).to_list()
         return [Passage(row["id"], row["title"], row["text"]) for row in found]
 
-    def count(self) -> int:
+    async def count(self) -> int:
         """Return how many passages LanceDB holds."""
-        return self._lance.open_table(PASSAGES).count_rows()
+        with await self._lance.open_table(PASSAGES) as table:
+            return int(await table.count_rows())
 
 
 def stored_rows(folder: Path) -> dict[str, int]:
