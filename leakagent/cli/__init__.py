@@ -1,1 +1,57 @@
-"""One file per command."""
+"""The command line: ``python -m leakagent`` and ``leakagent``; one file per command."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+COMMANDS = ("run", "doctor", "report")
+
+USAGE = """\
+usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
+       python -m leakagent [run] [OPTIONS] -m module [ARG...]
+       python -m leakagent [run] [OPTIONS] -c code [ARG...]
+       leakagent run [OPTIONS] -- COMMAND [ARG...]
+       leakagent doctor [--json]
+       leakagent report FILE [--html OUT] [--markdown OUT] [--json]
+
+Runs a Python program, keeps its unfinished work alive, closes what it left open at its end, and tells what leaked.
+
+options of run:
+  --level LEVEL          off, count, site (default) or stack
+  --report LIST          text (default), json:PATH, html:PATH, markdown:PATH, github, off; {pid} in a path is replaced
+  --fail-on-leak         status 23 if there are findings and the program itself ended with 0
+  --budget SECONDS       what the whole shutdown may take (default 10)
+  --grace SECONDS        what loops and executors each get (default 3)
+  --stalled-after SECONDS  without progress before a task or worker is looked at (default 60)
+  --ignore LIST          fingerprints, kinds, functions or file:line patterns that are not told
+  --otel MODE            auto (default), global or off
+  --live 0|1             the per-user socket for ps, top, why, dump (default 1)
+  --config FILE          a TOML file with [tool.leakagent] (default pyproject.toml)
+  -h, --help             this text
+  --version              the version
+
+Each option has an environment variable: LEAKAGENT_LEVEL, LEAKAGENT_REPORT, ...  LEAKAGENT=1 starts the agent with every
+Python of this environment.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends by `SystemExit`, with status 2 for wrong usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = words[0] if words and words[0] in COMMANDS else "run"
+    rest = words[1:] if words and words[0] == command else words
+    _load(command)(rest)
+
+
+def _load(command: str) -> Callable[[list[str]], None]:
+    if command == "doctor":
+        from .doctor import main as run  # noqa: PLC0415 - one command per process
+    elif command == "report":
+        from .report import main as run  # noqa: PLC0415
+    else:
+        from .run import main as run  # noqa: PLC0415
+    return run

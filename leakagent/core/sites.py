@@ -71,9 +71,6 @@ class Site:
         return (self.path, self.function, self.line)
 
 
-UNKNOWN = Site("<unknown>", "", 0)
-
-
 def owner_of(path: str) -> str:
     """Say whether a source file belongs to the program (``yours``) or to an installed package (``library``)."""
     normal = path.replace("\\", "/")
@@ -139,3 +136,7 @@ def capture_stack(frame: FrameType | None, limit: int = 32) -> list[tuple[CodeTy
         stack.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return stack
+
+
+#: Where the creating code is not known (level ``count``, or code that was not on the stack).
+UNKNOWN = Site("<unknown>", "", 0)

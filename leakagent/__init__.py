@@ -1,0 +1,32 @@
+"""leakagent: finds, holds and closes the background work that a Python program forgot.
+
+Start it with the program (``python -m leakagent app.py``, or ``LEAKAGENT=1`` in the environment), or call `install`
+as early as you can.  Importing this package starts nothing and imports nothing.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "install", "is_active", "shutdown", "snapshot", "uninstall"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .agent import install, is_active, shutdown, snapshot, uninstall
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+    """Load the public functions at their first use, so that ``import leakagent`` costs nothing."""
+    if name in __all__:
+        from . import agent  # noqa: PLC0415 - lazily, see above
+
+        return getattr(agent, name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

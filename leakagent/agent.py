@@ -1,0 +1,303 @@
+"""Composition root: builds the parts in order, and is the only module that knows them all."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from . import config, guard, instrumentation
+from .core.registry import Registry
+from .instrumentation import PARTS, TARGETS
+from .instrumentation.importhook import ImportHook
+from .instrumentation.patching import Patches
+from .shutdown import interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+    from .config import Settings
+    from .ending import Ending
+
+_current: list[Agent] = []
+_fork_hook: list[bool] = []
+
+
+class Agent:
+    """The agent of one process.
+
+    Attributes:
+        settings: What the user asked for.
+        owner: What activated it: ``environment``, ``command line`` or ``code``.
+        child: Whether a process above this one carries the agent as well; a child prints nothing.
+        base: Working folder at the start; the program's own paths are shown relative to it.
+
+    """
+
+    def __init__(self, settings: Settings, owner: str) -> None:
+        """Build the parts; nothing is patched before `start`."""
+        self.settings = settings
+        self.owner = owner
+        self.pid = os.getpid()
+        self.child = config.is_child(os.environ)
+        self.started = time.time()
+        self.base = _working_folder()
+        self.hook = ImportHook()
+        self.patches = Patches()
+        self.registry = Registry(settings.level)
+        self.parts: dict[str, Any] = {}
+        self.seconds = 0.0
+        self.status: int | None = None
+        self.exit_called: list[object] = []
+        self._environment: dict[str, str | None] = {}
+        self._ending: Ending | None = None
+
+    def start(self) -> None:
+        """Watch imports, patch what is there already, and register the ends."""
+        import atexit  # noqa: PLC0415 - built in, but only for processes with an agent
+
+        self._mark_environment()
+        atexit.register(self.last)
+        self.hook.enable()
+        if self.settings.level != "off":
+            self._instrument()
+        for name in ("threading", "concurrent.futures.thread", "concurrent.futures.process"):
+            # Callbacks run in reverse order: ours has to be registered after that of each of these modules.
+            self.hook.when_imported(name, "exit", lambda _module: self._register_before_join())
+        if self.owner == "environment" and self._must_know_status():
+            self.patches.replace(sys, "exit", self._make_exit)
+        if hasattr(os, "register_at_fork") and not _fork_hook:
+            _fork_hook.append(True)
+            os.register_at_fork(after_in_child=_after_fork)
+
+    def _register_before_join(self) -> bool:
+        return interpreter.register_before_join(self.before_join)
+
+    def _instrument(self) -> None:
+        for name, part in TARGETS.items():
+            self.hook.when_imported(name, part, lambda module, part=part: self.arrived(part, module))  # type: ignore[misc]
+
+    def arrived(self, part: str, module: ModuleType) -> None:
+        """Load a part when the first of its targets arrives, and have it patch the module."""
+        if part not in self.parts:
+            name, made = PARTS[part]
+            package = __import__(f"{instrumentation.__name__}.{name}", fromlist=[made])
+            self.parts[part] = getattr(package, made)(self.registry, self.settings)
+        if part not in guard.disabled:
+            self.parts[part].arrived(module, self.patches)
+
+    def stop(self) -> None:
+        """Undo everything; what was tracked is forgotten."""
+        import atexit  # noqa: PLC0415
+
+        atexit.unregister(self.last)
+        self.hook.disable()
+        if "asyncio" in self.parts:
+            self.parts["asyncio"].stop()
+        self.patches.undo()
+        self.registry.forget()
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._environment = {}
+
+    def _mark_environment(self) -> None:
+        wanted = {} if self.child else {config.ROOT_VARIABLE: config.root_marker()}
+        if self.owner != "environment":
+            wanted["LEAKAGENT"] = "1"
+        for name, value in wanted.items():
+            self._environment[name] = os.environ.get(name)
+            os.environ[name] = value
+
+    def _must_know_status(self) -> bool:
+        return self.settings.fail_on_leak or ":" in self.settings.report
+
+    def _make_exit(self, original: Any) -> Any:  # noqa: ANN401 - sys.exit
+        def exit(status: object = None, /) -> Any:  # noqa: A001, ANN401 - takes the place of sys.exit
+            self.exit_called[:] = [_status_of(status)]
+            original(status)
+
+        return exit
+
+    # -- the ends ----------------------------------------------------------------------------------------------------
+
+    def ending(self) -> Ending:
+        """Return what runs the end of this process."""
+        if self._ending is None:
+            from .ending import Ending  # noqa: PLC0415 - at the end only
+
+            self._ending = Ending(self)
+        return self._ending
+
+    def is_active(self) -> bool:
+        """Say whether this agent is the one in force in this process."""
+        return bool(_current) and _current[0] is self and self.pid == os.getpid()
+
+    def before_join(self) -> None:
+        """Run the first part of the end (`leakagent.shutdown.closing`)."""
+        if not self.is_active():
+            return
+        guard.call("end of the program", self.ending().before_join)
+        if interpreter.is_multiprocessing_child():
+            self.last()
+
+    def last(self) -> None:
+        """Run the second part of the end."""
+        if self.is_active():
+            guard.call("end of the program", self.ending().last)
+
+    def forked(self) -> None:
+        """Start afresh in a forked child: its parent's resources are none of its own."""
+        self.pid = os.getpid()
+        self.child = True
+        self.started = time.time()
+        self.status = None
+        self.exit_called.clear()
+        self._ending = None
+        self.registry.forget()
+        if "asyncio" in self.parts:
+            self.parts["asyncio"].forget()
+        guard.disabled.clear()
+
+    def exit_status(self) -> tuple[int | None, int | None]:
+        """Return exit status and signal that the program ends with, as far as they can be known."""
+        if self.status is not None:
+            return (None, -self.status) if self.status < 0 else (self.status, None)
+        error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+        if isinstance(error, KeyboardInterrupt):
+            return None, 2
+        if error is not None:
+            return 1, None
+        called = self.exit_called[0] if self.exit_called else 0
+        return (called if isinstance(called, int) else None), None
+
+
+def _status_of(code: object) -> int:
+    """Return the exit status that ``sys.exit(code)`` ends with (documentation of `sys.exit`)."""
+    if code is None:
+        return 0
+    return code & 0xFF if isinstance(code, int) else 1
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - no pathlib at start-up
+    except OSError:  # the folder was removed
+        return ""
+
+
+def _after_fork() -> None:
+    if _current:
+        guard.call("fork", _current[0].forked)
+
+
+def start(settings: Settings, owner: str) -> Agent:
+    """Start the agent of this process, or hand its settings to the one that runs."""
+    if _current:
+        _current[0].settings = settings
+        _current[0].owner = owner if _current[0].owner == "environment" else _current[0].owner
+        return _current[0]
+    agent = Agent(settings, owner)
+    _current.append(agent)
+    try:
+        agent.start()
+    except BaseException:
+        _current.clear()
+        raise
+    return agent
+
+
+def current() -> Agent | None:
+    """Return the agent of this process."""
+    return _current[0] if _current else None
+
+
+# -- the public functions --------------------------------------------------------------------------------------------
+
+
+def install(**options: object) -> bool:
+    """Start the agent in this process; resources created from now on are seen.
+
+    Args:
+        **options: Settings by name (``level="stack"``, ``report="json:leaks.json"``, ``fail_on_leak=True``, ``budget=5``):
+            the names of `leakagent.config.Settings`.  They win over environment and file.
+
+    Returns:
+        True if the agent was started, False if it was active already (its settings stay).
+
+    Raises:
+        TypeError: An option that does not exist.
+        ValueError: A value that is not allowed; nothing was started.
+
+    """
+    environ = dict(os.environ)
+    for name, value in options.items():
+        if name not in config.OPTIONS:
+            message = f"install() has no option {name!r} (allowed: {', '.join(config.OPTIONS)})"
+            raise TypeError(message)
+        text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        environ[config.variable(name)] = ("1" if text else "0") if isinstance(text, bool) else str(text)
+    environ["LEAKAGENT"] = "1"
+    settings, errors = config.load(environ)
+    if errors:
+        raise ValueError("; ".join(errors))
+    if is_active():
+        return False
+    start(settings, "code")
+    return True
+
+
+def uninstall() -> bool:
+    """Stop the agent: every patched method becomes the identical object that it was, and nothing is reported any more.
+
+    Returns:
+        True if the agent was active.
+
+    """
+    if not is_active():
+        return False
+    _current.pop().stop()
+    return True
+
+
+def is_active() -> bool:
+    """Say whether the agent runs in this process."""
+    return bool(_current) and _current[0].is_active()
+
+
+def snapshot() -> dict[str, Any]:
+    """Return what is open now, as the JSON report's dictionary (``leakagent.report/1``); nothing is closed.
+
+    Raises:
+        RuntimeError: The agent is not active.
+
+    """
+    from .report.json_report import to_dict  # noqa: PLC0415
+
+    return to_dict(_require().ending().look())
+
+
+def shutdown() -> dict[str, Any]:
+    """Close everything now, in order, as at the end of the program, and return the report; it is not printed.
+
+    Raises:
+        RuntimeError: The agent is not active.
+
+    """
+    from .report.json_report import to_dict  # noqa: PLC0415
+
+    ending = _require().ending()
+    ending.before_join()
+    return to_dict(ending.close())
+
+
+def _require() -> Agent:
+    if not is_active():
+        message = "leakagent is not active in this process: call leakagent.install() first"
+        raise RuntimeError(message)
+    return _current[0]
+

@@ -1,0 +1,85 @@
+"""The start-up hook: decides, in every interpreter that starts with ``LEAKAGENT`` set, whether the agent belongs there.
+
+The problem.  A hook in site-packages runs in every Python of the environment: the program, its children, pip, editors,
+helper processes of the standard library.  It runs before the program, so that whatever it imports is paid by everybody,
+and an exception in it spoils the start of an interpreter that has nothing to do with us.  In a virtual environment it can
+even run twice per process (measured on 3.10 to 3.13).
+
+What does not work.  ``sitecustomize`` alone: the first one on the path hides all others, and `opentelemetry-instrument`
+brings one.  A ``.pth`` that imports a module which then looks at the variable: costs a third of an interpreter start for
+everybody who does not want the agent.  Deciding by command line what to patch: programs start programs.
+
+What we do.  ``leakagent.pth`` (and ``leakagent.start``, PEP 829, for Python 3.15) tests the variable in the hook line itself and
+calls `start` only if it is set.  `start` uses the standard library's already loaded modules, runs once per process, never
+raises, and knows two kinds of helper process: multiprocessing's resource tracker, which is left alone for good, and its
+fork server, which is left alone itself but whose forked children are the program's, so that the agent starts in them.
+
+What is still open.  ``python -S`` and frozen programs run no hook: they need ``python -m leakagent`` or
+`leakagent.install`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .config import Settings
+
+_state = {"started": False}
+
+_TRACKERS = ("from multiprocessing.resource_tracker import", "from multiprocessing.semaphore_tracker import")
+_FORK_SERVER = "from multiprocessing.forkserver import"
+
+
+def start() -> None:
+    """Start the agent in this process if ``LEAKAGENT`` asks for it; never raises, works once per process."""
+    if _state["started"]:
+        return
+    _state["started"] = True
+    try:
+        _start()
+    except Exception as error:  # noqa: BLE001 - the interpreter must start whatever happens here
+        from .guard import failed  # noqa: PLC0415
+
+        failed("start-up", error)
+
+
+def _start() -> None:
+    code = _code_argument()
+    if code.startswith(_TRACKERS):
+        return
+    from . import config, guard  # noqa: PLC0415 - only when the variable is set
+
+    settings, errors = config.load()
+    if not settings.enabled and not errors:
+        return
+    if not config.is_child(os.environ):
+        for error in errors:
+            guard.say(error)
+    if not settings.enabled:
+        # Children must not repeat the line.
+        os.environ.setdefault(config.ROOT_VARIABLE, config.root_marker())
+        return
+    if code.startswith(_FORK_SERVER):
+        os.register_at_fork(after_in_child=lambda: _install(settings))
+        return
+    _install(settings)
+
+
+def _install(settings: Settings) -> None:
+    from . import agent  # noqa: PLC0415
+
+    agent.start(settings, owner="environment")
+
+
+def _code_argument() -> str:
+    """Return the text behind ``-c`` of this interpreter's command line; the standard library's helpers are started so."""
+    arguments = sys.orig_argv
+    for index, argument in enumerate(arguments[1:-1], start=1):
+        if argument == "-c":
+            return arguments[index + 1]
+        if not argument.startswith("-"):
+            break
+    return ""

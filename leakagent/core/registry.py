@@ -1,0 +1,134 @@
+"""Every record of this process, and the counts per kind.
+
+No lock: one dictionary and plain integers under the interpreter lock.  It is written from patched constructors, weak
+reference callbacks and finalizers, where a lock could be met by the thread that already holds it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+import weakref
+
+from .records import DROPPED, FINISHED, LIVE, Record
+from .sites import capture_stack, creating_frame
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+    from typing import Any
+
+
+class Counts:
+    """Created, finished and peak of one kind."""
+
+    __slots__ = ("created", "finished", "peak")
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.created = 0
+        self.finished = 0
+        self.peak = 0
+
+    def add(self, created: int, finished: int) -> None:
+        """Count creations and ends."""
+        self.created += created
+        self.finished += finished
+        self.peak = max(self.peak, self.created - self.finished)
+
+    def as_totals(self) -> dict[str, int]:
+        """Return the JSON report's ``totals`` entry."""
+        live = max(0, self.created - self.finished)
+        return {"created": self.created, "finished": self.finished, "live": live, "peak": max(self.peak, live)}
+
+
+class Registry:
+    """The records of one process; a forked child starts with an empty one."""
+
+    def __init__(self, level: str = "site") -> None:
+        """Start empty; ``level`` is ``count``, ``site`` or ``stack``."""
+        self.level = level
+        self.pid = os.getpid()
+        self.records: dict[int, Record] = {}
+        self.counts: dict[str, Counts] = {}
+        self._numbers = itertools.count(1)
+
+    def count(self, kind: str) -> Counts:
+        """Return the counts of a kind."""
+        found = self.counts.get(kind)
+        if found is None:
+            found = self.counts[kind] = Counts()
+        return found
+
+    def add(self, kind: str, resource: Any, frame: FrameType | None, *, name: str = "", weak: bool = True) -> Record:  # noqa: ANN401
+        """Note that ``resource`` was created.
+
+        Args:
+            kind: Its kind.
+            resource: The resource.
+            frame: The frame that created it; frames that only pass the creation on are walked over.
+            name: What people call it.
+            weak: Refer to the resource weakly, and note when it is dropped without having been finished.
+
+        """
+        code, lasti, stack = None, 0, None
+        if self.level != "count":
+            place = creating_frame(frame)
+            if place is not None:
+                code, lasti = place.f_code, place.f_lasti
+            if self.level == "stack":
+                stack = capture_stack(place)
+        number = next(self._numbers)
+        record = Record(number, kind, code, lasti, time.monotonic(), self.pid, name=name, stack=stack)
+        if weak:
+            record.ref = weakref.ref(resource, _Dropped(record))
+        else:
+            record.ref = lambda: resource
+        self.records[number] = record
+        self.count(kind).add(1, 0)
+        return record
+
+    def finish(self, record: Record) -> None:
+        """Note that a resource was ended properly: its record is forgotten."""
+        if record.state != FINISHED:
+            record.state = FINISHED
+            self.count(record.kind).add(0, 1)
+        self.records.pop(record.id, None)
+
+    def of_kind(self, *kinds: str) -> list[Record]:
+        """Return the records of these kinds, oldest first."""
+        return [record for record in list(self.records.values()) if record.kind in kinds]
+
+    def __iter__(self) -> Iterator[Record]:
+        """Iterate over a copy, oldest first."""
+        return iter(list(self.records.values()))
+
+    def __len__(self) -> int:
+        """Return how many resources are noted."""
+        return len(self.records)
+
+    def forget(self) -> None:
+        """Drop everything: a forked child has no part in its parent's resources."""
+        self.records.clear()
+        self.counts.clear()
+        self.pid = os.getpid()
+
+    def memory(self) -> int:
+        """Return about how many bytes the records take."""
+        return sum(sys.getsizeof(record) + 200 for record in self)
+
+
+class _Dropped:
+    """Called when a resource is collected: plain attribute writes, since this can run at any allocation."""
+
+    __slots__ = ("record",)
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def __call__(self, _reference: object) -> None:
+        if self.record.state == LIVE:
+            self.record.state = DROPPED

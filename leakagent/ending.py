@@ -1,0 +1,334 @@
+"""The end of one process: looks at what is left, closes it, and tells.  `leakagent.shutdown.closing` says when and why."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+
+from . import __version__, config, guard
+from .core import findings as f
+from .core.findings import Finding, Report
+from .core.records import LANCEDB_TABLE, LIVE, THREAD_POOL, Record
+from .core.sites import shown_path
+from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
+from .processes import family
+from .report.fingerprint import complete, merge
+from .report.fixes import fix_for
+from .shutdown import interpreter
+from .shutdown.closing import CLIENT_SECONDS, QUIET_SHARE, Stages, Waiting, in_time
+from .shutdown.watchdog import Watchdog
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from threading import Thread
+    from typing import Any
+
+    from .agent import Agent
+
+#: Exit status with ``--fail-on-leak``.
+LEAK_STATUS = 23
+
+
+class Ending:
+    """What happens at the end of one process, each part once."""
+
+    def __init__(self, agent: Agent) -> None:
+        """Prepare the end of the process of ``agent``."""
+        self.agent = agent
+        self.stages = Stages(agent.settings.budget)
+        self.watchdog = Watchdog(lambda: agent.exit_status()[0])
+        self._joined = False
+        self._finished = False
+        self._busy_jobs: dict[int, tuple[int, int]] = {}
+        self._children: list[tuple[Record, float]] = []
+        self._stuck: list[tuple[Thread, str]] = []
+        self._closed: dict[int, str] = {}
+
+    # -- before other threads are joined -----------------------------------------------------------------------------
+
+    def before_join(self) -> None:
+        """Note what Python is going to wait for, and let go of threads that are proven stuck."""
+        if self._joined:
+            return
+        self._joined = True
+        begin = time.perf_counter()
+        processes = self.agent.parts.get("processes")
+        if processes is not None:
+            self._children = [
+                (record, time.monotonic())
+                for record in processes.alive()
+                if not record.detail["pool"] and not record.resource().daemon
+            ]
+        if self._pools():
+            self._busy_jobs = {record.id: interpreter.pool_load(record.resource()) for record in self._pools()}
+        waiting = Waiting()
+        if waiting.alive(self._workers_are_busy):
+            self.stages.run("executors", self.agent.settings.budget, lambda seconds: self._wait(waiting, seconds))
+        else:
+            self.agent.seconds += time.perf_counter() - begin
+
+    def _pools(self) -> list[Record]:
+        return [record for record in self.agent.registry.of_kind(THREAD_POOL) if hasattr(record.resource(), "submit")]
+
+    def _workers_are_busy(self) -> bool:
+        known: set[Thread] = set()
+        for record in self._pools():
+            pool = record.resource()
+            if pool is None:
+                continue
+            if any(interpreter.pool_load(pool)):
+                return True
+            known.update(interpreter.pool_threads(pool))
+        # A worker whose pool was dropped lives only as long as it has something to do.
+        return any(thread.is_alive() and thread not in known for thread in interpreter.worker_threads())
+
+    def _wait(self, waiting: Waiting, seconds: float) -> tuple[int, int]:
+        asked = sum(sum(load) for load in self._busy_jobs.values()) or len(waiting.threads)
+        stuck = waiting.until_done_or_stuck(seconds * QUIET_SHARE, self._workers_are_busy)
+        for thread in stuck:
+            frame = interpreter.thread_frame(thread)
+            where = "" if frame is None else _frame_text(frame, self.agent.base)
+            self._stuck.append((thread, where))
+            interpreter.let_go(thread)
+        return asked, len(stuck)
+
+    # -- the last exit handler ---------------------------------------------------------------------------------------
+
+    def last(self) -> None:
+        """Close what is left, tell it, and end with the status that the user asked for."""
+        if self._finished:
+            return
+        self._finished = True
+        if not self._joined:
+            if "threading" in sys.modules:
+                self.before_join()
+            self._joined = True
+        settings = self.agent.settings
+        if self._has_clients():
+            self.watchdog.arm(settings.budget)
+        try:
+            report = self.close()
+            told = self._tell(report)
+        finally:
+            self.watchdog.disarm()
+        if told and settings.fail_on_leak and not self.agent.child and self.agent.exit_status() == (0, None):
+            for stream in (sys.stdout, sys.stderr):
+                guard.call("flush", stream.flush)
+            os._exit(LEAK_STATUS)
+
+    def close(self) -> Report:
+        """Close what is left and return the report of it."""
+        begin = time.perf_counter()
+        parts = self.agent.parts
+        if "asyncio" in parts:
+            parts["asyncio"].observe_rest()
+            parts["asyncio"].stop()
+        left = {name: parts[name].left_over() for name in ("chromadb", "lancedb") if name in parts}
+        if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
+            self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds))
+        report = self._report(left)
+        report.agent["seconds"] = self.agent.seconds + time.perf_counter() - begin
+        return report
+
+    def look(self) -> Report:
+        """Return the report of what is open now; nothing is closed."""
+        parts = self.agent.parts
+        left = {name: parts[name].left_over() for name in ("chromadb", "lancedb") if name in parts}
+        return self._report(left)
+
+    def _has_clients(self) -> bool:
+        return "chromadb" in self.agent.parts or "lancedb" in self.agent.parts
+
+    def _close_clients(self, left: dict[str, list[Record]], seconds: float) -> tuple[int, int]:
+        records = sorted((record for found in left.values() for record in found), key=lambda record: -record.id)
+
+        def work() -> None:
+            for record in records:
+                part = self.agent.parts["chromadb" if record.kind.startswith("chromadb") else "lancedb"]
+                begin = time.monotonic()
+                try:
+                    part.close(record)
+                    self._closed[record.id] = f"closed by leakagent in {time.monotonic() - begin:.2f} s"
+                    record.detail["closed"] = True
+                except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
+                    self._closed[record.id] = f"closing it raised {type(error).__name__}"
+
+        in_time(seconds, work)
+        forced = sum(1 for record in records if record.id not in self._closed)
+        lance = self.agent.parts.get("lancedb")
+        loops = int(lance is not None and lance.has_loop())
+        if lance is not None and loops:
+            forced += not lance.stop_loop(seconds)
+        return len(records) + loops, forced
+
+    # -- findings ----------------------------------------------------------------------------------------------------
+
+    def _report(self, left: dict[str, list[Record]]) -> Report:
+        agent = self.agent
+        argv = list(getattr(sys, "argv", None) or [""])
+        report = Report(os.path.basename(argv[0]) or "python", argv, os.getpid(), os.getppid())  # noqa: PTH119
+        report.python = ".".join(map(str, sys.version_info[:3]))
+        report.leakagent = __version__
+        report.started, report.ended = agent.started, time.time()
+        report.status, report.signal = agent.exit_status()
+        found: list[Finding] = []
+        for build in (self._tasks, self._thread_pools, self._threads, self._processes):
+            found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
+        for records in left.values():
+            found += [self._client(record) for record in records if record.kind != LANCEDB_TABLE]
+        if not agent.child:
+            found += guard.call("findings of children", self._of_children) or []
+        for finding in found:
+            complete(finding)
+        report.findings = merge(one for one in found if not ignored(one, agent.settings.ignore))
+        report.receipt = self._receipt()
+        report.totals = {kind: counts.as_totals() for kind, counts in sorted(agent.registry.counts.items())}
+        report.agent = {"seconds": agent.seconds, "bytes": agent.registry.memory(), "disabled": dict(guard.disabled)}
+        return report
+
+    def _finding(self, record: Record, reason: str, **more: Any) -> Finding:  # noqa: ANN401 - passed on
+        return finding_of(record, reason, base=self.agent.base, fix=fix_for(reason, record.kind), **more)
+
+    def _tasks(self) -> list[Finding]:
+        tasks = self.agent.parts.get("asyncio")
+        if tasks is None:
+            return []
+        found = []
+        for observation in [*tasks.lost, *tasks.left]:
+            lost = observation in tasks.lost
+            task = observation.entry.ref()
+            if lost:
+                reason = f.LOST_TASK
+            else:
+                reason = f.REFUSED_CLEANUP if observation.refused else f.OUTLIVED_SCOPE
+            evidence = [self._waits(observation.waits)] if observation.waits else []
+            action = f.CANCELLED
+            if observation.refused:
+                action = f.RELEASED
+            elif lost and (task is None or task.done()) and not observation.entry.told:
+                action = f.NONE
+                evidence.append("held by leakagent, it went on to its end")
+            elif task is not None and not task.done():
+                action = f.RELEASED
+            finding = self._finding(tasks.record(observation), reason, evidence=evidence, action=action)
+            finding.oldest_age_s = observation.age
+            if task_is_a_leak(finding, running_elsewhere=observation.loop_runs):
+                found.append(finding)
+        return found
+
+    def _waits(self, chain: list[tuple[str, int, str]]) -> str:
+        steps = [
+            f"{shown_path(path, self.agent.base)}:{line} {function}" if path else function
+            for path, line, function in chain[-3:]
+        ]
+        return "waiting in " + " > ".join(steps)
+
+    def _thread_pools(self) -> list[Finding]:
+        pools = self.agent.parts.get("executors")
+        if pools is None:
+            return []
+        stuck = {thread: where for thread, where in self._stuck}
+        found = []
+        for record in pools.left_over():
+            resource = record.resource()
+            queued, running = self._busy_jobs.get(record.id, (0, 0))
+            hung = [stuck[thread] for thread in (interpreter.pool_threads(resource) if resource else ()) if thread in stuck]
+            evidence = [] if record.state == LIVE else ["dropped without shutdown()"]
+            action = f.NONE
+            if queued or running:
+                evidence.append(f"{queued} jobs queued and {running} running when the main thread ended")
+                action = f.DRAINED
+            if hung:
+                evidence += [f"a worker was stuck at {where}" for where in hung]
+                action = f.RELEASED
+            finding = self._finding(record, f.BLOCKS_EXIT if hung else f.NOT_SHUT_DOWN, evidence=evidence, action=action)
+            if pool_is_a_leak(finding, busy=bool(queued or running or hung)):
+                found.append(finding)
+        return found
+
+    def _threads(self) -> list[Finding]:
+        threads = self.agent.parts.get("threads")
+        workers = set(interpreter.worker_threads())
+        found = []
+        for thread, where in self._stuck:
+            record = None if threads is None else threads.record_of(thread)
+            if record is None or thread in workers or _is_worker(thread, self.agent.registry.of_kind(THREAD_POOL)):
+                continue
+            found.append(self._finding(record, f.BLOCKS_EXIT, evidence=[f"stuck at {where}"], action=f.RELEASED))
+        return found
+
+    def _processes(self) -> list[Finding]:
+        found = []
+        for record, since in self._children:
+            status = record.resource().exitcode
+            seconds = time.monotonic() - since
+            ended = "still running" if status is None else f"ended by itself with status {status}"
+            evidence = [f"kept the program waiting, {ended}, {seconds:.1f} s after the main thread"]
+            found.append(self._finding(record, f.BLOCKS_EXIT, evidence=evidence))
+        return found
+
+    def _client(self, record: Record) -> Finding:
+        done = self._closed.get(record.id, "")
+        evidence = [] if record.state == LIVE else ["dropped without close()"]
+        if done and not done.startswith("closed"):
+            evidence.append(done)
+        action = f.CLOSED if done.startswith("closed") else f.NONE
+        return self._finding(record, f.NOT_CLOSED, evidence=evidence, action=action)
+
+    def _of_children(self) -> list[Finding]:
+        from .report.json_report import from_dict  # noqa: PLC0415 - only if there are any
+
+        found: list[Finding] = []
+        for text in family.take_over(os.environ.get(config.ROOT_VARIABLE, "")):
+            import json  # noqa: PLC0415
+
+            try:
+                found += from_dict(json.loads(text)).findings
+            except ValueError as error:
+                guard.say(f"a child's report could not be read: {error}")
+        return found
+
+    def _receipt(self) -> list[f.StageReceipt]:
+        tasks = self.agent.parts.get("asyncio")
+        loops = []
+        if tasks is not None and tasks.cancelling:
+            asked = sum(1 for observation in [*tasks.lost, *tasks.left] if observation.entry.told)
+            refused = sum(1 for observation in tasks.left if observation.refused)
+            loops = [f.StageReceipt("loops", sum(tasks.cancelling), asked, refused, self.agent.settings.grace)]
+        return [*loops, *self.stages.receipt]
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    def _tell(self, report: Report) -> bool:
+        """Write the report; returns whether there was something to tell."""
+        from .report.spec import parse_spec  # noqa: PLC0415
+
+        agent = self.agent
+        files = any(part.strip().partition(":")[0] in {"json", "html", "markdown"} for part in agent.settings.report.split(","))
+        if not report.findings and (agent.child or not files):
+            return False
+        from .report import write  # noqa: PLC0415 - only if there is something to write
+
+        if agent.child:
+            from .report.json_report import dumps  # noqa: PLC0415
+
+            if not report.findings or family.hand_over(os.environ, dumps(report)):
+                return bool(report.findings)
+        write.emit(report, parse_spec(agent.settings.report), sys.stderr, is_child=agent.child)
+        return bool(report.findings)
+
+
+def _is_worker(thread: Thread, pools: list[Record]) -> bool:
+    return any(thread in interpreter.pool_threads(record.resource()) for record in pools if record.resource() is not None)
+
+
+def _frame_text(frame: Any, base: str) -> str:  # noqa: ANN401 - a frame
+    """Return the innermost frame, and the innermost one of the program's own, as ``file:line function``."""
+    lines = [
+        f"{shown_path(entry.filename, base)}:{entry.lineno} {entry.name}"
+        for entry in traceback.extract_stack(frame, limit=12)
+    ]
+    return " > ".join(lines[-3:])
+

@@ -1,0 +1,399 @@
+"""Tasks: none is lost, nothing is kept past done, and every task's creation site is known.
+
+The problem.  An event loop refers to its tasks weakly; a dropped task that waits is destroyed by the next garbage collection.
+Whoever wants to keep it alive needs a strong reference exactly until it is done: a moment longer keeps results, locals and
+tracebacks, and delays "Task exception was never retrieved".
+
+What does not work.  A set and ``add_done_callback(set.discard)``, the recipe of the documentation: 1.4 to 1.7 times the cost of
+a task, and one more callback on the loop for each.  A list that is swept now and then: keeps finished tasks and their results
+until the sweep.  A task factory: lost when the program sets its own.  Replacing ``asyncio.create_task``: misses names imported
+before, ``loop.create_task``, ``TaskGroup``, ``gather``.
+
+What we do.  A task that is ready to run is held by the loop's queue; a task that waits hangs in a cycle with what it waits for.
+A cycle is destroyed by one thing only: the cyclic collector.  So a strong reference is needed only *while a collection runs*.
+``gc.callbacks`` tells its start, when we take strong references to the pending tasks it could reach, and its end, when we let go
+of them.  Outside of collections the agent holds weak references only, so whatever happens to a finished task happens when it
+would have happened anyway.  A collection of the youngest generation can only reach tasks made since the last one; so three
+lists, one per generation, and each task is looked at once per generation (a full collection walks the heap anyway).
+
+The same moment is used to find lost tasks.  When a collection starts, a task that nobody but its own cycle refers to would be
+destroyed by it: `leakagent.detect.lost` proves that.  Only tasks that pass a cheap filter are looked at (nothing but one waiter
+refers to the task), and only for a bounded time per collection.
+
+What is patched: ``BaseEventLoop.create_task`` (and ``uvloop.Loop.create_task``), through which every public way of making a task
+goes; ``asyncio.runners._cancel_all_tasks``, where ``asyncio.run`` meets what is left over; ``BaseEventLoop.close``.
+
+What is still open.  A direct ``asyncio.Task(...)`` is not seen.  In a free-threaded build another thread could drop a task between
+the start callback and the collection itself, as long as other callbacks run in between.
+"""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import sys
+import time
+import weakref
+
+from leakagent import guard
+from leakagent.core.records import TASK, Record
+from leakagent.core.sites import capture_stack, creating_frame
+from leakagent.detect.lost import is_lost
+from leakagent.shutdown import interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+    from collections.abc import Callable
+    from types import CodeType, ModuleType
+    from typing import Any
+
+    from leakagent.config import Settings
+    from leakagent.core.registry import Registry
+
+    from .patching import Patches
+
+#: Creations after which the young list is swept although no collection came (``gc.disable()``).
+SWEEP_AT = 4_096
+
+#: Seconds per collection that may be spent on proofs.
+PROOF_SECONDS = 0.001
+FULL_PROOF_SECONDS = 0.01
+
+
+class TaskEntry:
+    """A task that has lived through a collection, or is looked at for a report."""
+
+    __slots__ = ("code", "created", "lasti", "lost", "ref", "stack", "told")
+
+    def __init__(self, ref: Any, place: Any, lasti: int, created: float) -> None:  # noqa: ANN401 - see `Tasks._young`
+        self.ref = ref
+        self.created = created
+        self.stack: list[tuple[CodeType, int]] | None = None
+        if isinstance(place, list):
+            self.stack = place
+            place, lasti = place[0] if place else (None, 0)
+        self.code: CodeType | None = place
+        self.lasti = lasti
+        self.lost = False
+        self.told = False
+
+
+class Observation:
+    """A task that a finding will be made of: lost while the program ran, or left over at the end of its loop."""
+
+    __slots__ = ("age", "entry", "loop_runs", "name", "refused", "waits")
+
+    def __init__(self, entry: TaskEntry, name: str, waits: list[tuple[str, int, str]]) -> None:
+        self.entry = entry
+        self.name = name
+        self.waits = waits
+        self.age = time.monotonic() - entry.created
+        self.refused = False
+        self.loop_runs = False
+
+
+class Tasks:
+    """Sees every task of every loop."""
+
+    def __init__(self, registry: Registry, settings: Settings) -> None:
+        """Start without tasks; ``settings.grace`` is how many seconds the tasks of an ending loop get."""
+        self.registry = registry
+        self.grace = settings.grace
+        self.seconds = 0.0
+        self.cancelling: list[float] = []
+        self.lost: list[Observation] = []
+        self.left: list[Observation] = []
+        # Four items per task: weak reference, creating code (at level ``stack`` the whole stack), offset, time.
+        self._young: list[Any] = []
+        self._flight: list[TaskEntry] = []
+        self._taken = 0
+        self._middle: list[TaskEntry] = []
+        self._old: list[TaskEntry] = []
+        self._held: list[Any] = []
+        self._lock = _thread.RLock()
+        self._started = 0.0
+
+    # -- patches -----------------------------------------------------------------------------------------------------
+
+    def arrived(self, module: ModuleType, patches: Patches) -> None:
+        """Patch a module of `leakagent.instrumentation.TARGETS`."""
+        if module.__name__ == "asyncio.base_events":
+            self._patch_loops(module, patches)
+        elif module.__name__ == "asyncio.runners":
+            self._patch_runners(module, patches)
+        else:
+            self._patch_uvloop(module, patches)
+
+    def stop(self) -> None:
+        """Leave the collector alone again."""
+        if self._on_collection in gc.callbacks:
+            gc.callbacks.remove(self._on_collection)
+
+    def forget(self) -> None:
+        """Drop all that is known; a forked child has no part in its parent's tasks."""
+        for known in (self._young, self._flight, self._middle, self._old, self._held, self.lost, self.left):
+            known.clear()
+        self._lock = _thread.RLock()
+
+    def _patch_loops(self, module: ModuleType, patches: Patches) -> None:
+        patches.replace(module.BaseEventLoop, "create_task", self._make_create_task)
+        patches.replace(module.BaseEventLoop, "close", self._make_close)
+        if self._on_collection not in gc.callbacks:
+            gc.callbacks.append(self._on_collection)
+
+    def _patch_uvloop(self, module: ModuleType, patches: Patches) -> None:
+        # uvloop.Loop inherits create_task from a C class: what is put on the Python class is taken away again.
+        owner = next(base for base in module.Loop.__mro__ if "create_task" in vars(base))
+        if owner is module.Loop:
+            patches.replace(owner, "create_task", self._make_create_task)
+        else:
+            patches.override(module.Loop, "create_task", self._make_create_task)
+            patches.override(module.Loop, "close", self._make_close)
+
+    def _patch_runners(self, module: ModuleType, patches: Patches) -> None:
+        owner = interpreter.cancel_all_tasks_owner()
+        if owner is not None and owner[0] is module:
+            patches.replace(*owner, self._make_cancel_all)
+
+    def _make_create_task(self, original: Callable[..., Task[Any]]) -> Callable[..., Task[Any]]:
+        young, ref, now = self._young, weakref.ref, time.monotonic
+        with_site = self.registry.level != "count"
+        with_stack = self.registry.level == "stack"
+        get_frame = interpreter.caller
+
+        def create_task(loop: AbstractEventLoop, coro: Any, **kwargs: Any) -> Task[Any]:  # noqa: ANN401
+            task = original(loop, coro, **kwargs)
+            try:
+                if with_site:
+                    frame = get_frame(1)
+                    if frame is not None and frame.f_globals.get("__package__") == "asyncio":
+                        frame = creating_frame(frame)
+                    if frame is None:
+                        young.extend((ref(task), None, 0, now()))
+                    elif with_stack:
+                        young.extend((ref(task), capture_stack(frame), 0, now()))
+                    else:
+                        young.extend((ref(task), frame.f_code, frame.f_lasti, now()))
+                else:
+                    young.extend((ref(task), None, 0, now()))
+                if len(young) > SWEEP_AT:
+                    self._sweep()
+            except Exception as error:  # noqa: BLE001 - the program must never see it
+                guard.failed("asyncio tasks", error)
+            return task
+
+        return create_task
+
+    def _make_close(self, original: Callable[[AbstractEventLoop], None]) -> Callable[[AbstractEventLoop], None]:
+        def close(loop: AbstractEventLoop) -> None:
+            if not loop.is_running() and not loop.is_closed():
+                guard.call("asyncio loops", self._observe_loop, loop)
+            original(loop)
+
+        return close
+
+    def _make_cancel_all(self, original: Callable[[AbstractEventLoop], None]) -> Callable[[AbstractEventLoop], None]:
+        def _cancel_all_tasks(loop: AbstractEventLoop) -> None:
+            seen = guard.call("asyncio loops", self._observe_loop, loop) or []
+            self._bounded(original, loop, seen)
+
+        return _cancel_all_tasks
+
+    def _bounded(
+        self, original: Callable[[AbstractEventLoop], None], loop: AbstractEventLoop, seen: list[Observation]
+    ) -> None:
+        """Let asyncio cancel and await the tasks, but for no longer than the grace."""
+        late: list[bool] = []
+
+        def give_up() -> None:
+            late.append(True)
+            loop.stop()
+
+        timer = loop.call_later(self.grace, give_up)
+        begin = time.monotonic()
+        try:
+            original(loop)
+        except RuntimeError:
+            # "Event loop stopped before Future completed" (asyncio.base_events.BaseEventLoop.run_until_complete).
+            if not late:
+                raise
+            for observation in seen:
+                task = observation.entry.ref()
+                if task is not None and not task.done():
+                    observation.refused = True
+            for task in _pending_tasks(loop):
+                interpreter.silence_destroyed(task)
+        finally:
+            timer.cancel()
+            if seen:
+                self.cancelling.append(time.monotonic() - begin)
+
+    # -- the collector -----------------------------------------------------------------------------------------------
+
+    def _on_collection(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._started = time.perf_counter()
+            try:
+                self._hold(info["generation"])
+            except Exception as error:  # noqa: BLE001 - an exception here would be printed by the collector
+                guard.failed("asyncio tasks", error)
+        else:
+            self._held.clear()
+            self.seconds += time.perf_counter() - self._started if self._started else 0.0
+
+    def _hold(self, generation: int) -> None:
+        """Take strong references to every pending task that this collection could reach.
+
+        The lock keeps other threads out.  This thread itself can get here in the middle of `_sweep`, whose allocations can
+        start a collection: what `_sweep` has in its hands is in ``_flight``.
+        """
+        with self._lock:
+            flight = self._flight
+            self._held.extend(entry.ref() for entry in flight)
+            entries = self._take_young()
+            if generation > 0:
+                entries, self._middle = entries + self._middle, []
+            if generation > 1:
+                entries, self._old = entries + self._old, []
+            survivors = self._old if generation > 0 else self._middle
+            deadline = time.perf_counter() + (FULL_PROOF_SECONDS if generation > 1 else PROOF_SECONDS)
+            finished = 0
+            box: list[Any] = []
+            for entry in entries:
+                box.append(entry.ref())
+                if box[0] is None or box[0].done():
+                    box.clear()
+                    finished += 1
+                    continue
+                if not entry.lost and _only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
+                    self._prove(entry, box)
+                    box.append(entry.ref())
+                survivors.append(entry)
+                self._held.append(box.pop())
+            self._flight = flight
+            self.registry.count(TASK).add(0, finished)
+
+    def _prove(self, entry: TaskEntry, box: list[Any]) -> None:
+        described = (box[0].get_name(), awaiting(box[0]))
+        if is_lost(box):
+            entry.lost = True
+            self.lost.append(Observation(entry, *described))
+
+    def _take_young(self) -> list[TaskEntry]:
+        """Move the young list into entries, which are in ``_flight`` until the caller has put them elsewhere.
+
+        Building them can start a collection, which gets here again and takes them first: then this turn is void.
+        """
+        with self._lock:
+            while True:
+                turn = self._taken
+                flat = self._young[:]
+                entries = [TaskEntry(*flat[index : index + 4]) for index in range(0, len(flat), 4)]
+                self._flight = entries
+                delete, cut = self._young.__delitem__, slice(0, len(flat))
+                if turn == self._taken:
+                    delete(cut)
+                    self._taken = turn + 1
+                    break
+            self.registry.count(TASK).add(len(entries), 0)
+            return entries
+
+    def _sweep(self) -> None:
+        """Let go of the notes about finished tasks although no collection came."""
+        with self._lock:
+            finished = 0
+            for entry in self._take_young():
+                task = entry.ref()
+                if task is None or task.done():
+                    finished += 1
+                else:
+                    self._middle.append(entry)
+            self._flight = []
+            self.registry.count(TASK).add(0, finished)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _observe_loop(self, loop: AbstractEventLoop) -> list[Observation]:
+        """Note what is pending when a loop ends."""
+        entries = {id(task): entry for entry in self.entries() if (task := entry.ref()) is not None}
+        task = None
+        seen: list[Observation] = []
+        pending = _pending_tasks(loop)
+        while pending:
+            entry = entries.get(id(pending[-1]))
+            if entry is None:
+                entry = TaskEntry(weakref.ref(pending[-1]), None, 0, time.monotonic())
+            if entry.told:
+                pending.pop()
+                continue
+            entry.told = True
+            described = (pending[-1].get_name(), awaiting(pending[-1]))
+            box = [pending.pop()]
+            lost = not entry.lost and is_lost(box)
+            box.clear()
+            observation = Observation(entry, *described)
+            seen.append(observation)
+            if lost:
+                entry.lost = True
+                self.lost.append(observation)
+            elif not entry.lost:
+                self.left.append(observation)
+        return seen
+
+    def observe_rest(self) -> None:
+        """Note what is still pending at the end of the program, in loops that nobody closed."""
+        for entry in self.entries():
+            box = [entry.ref()]
+            if entry.told or entry.lost or box[0] is None or box[0].done():
+                continue
+            entry.told = True
+            observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
+            observation.loop_runs = box[0].get_loop().is_running()
+            (self.lost if is_lost(box) else self.left).append(observation)
+
+    def entries(self) -> list[TaskEntry]:
+        """Return what is known of tasks that were pending when they were last looked at."""
+        self._sweep()
+        return [*self._middle, *self._old]
+
+    def record(self, observation: Observation) -> Record:
+        """Return an observation as a record."""
+        entry = observation.entry
+        made = Record(0, TASK, entry.code, entry.lasti, entry.created, self.registry.pid, name=observation.name)
+        made.stack = entry.stack
+        return made
+
+
+def _only_its_waiter_refers_to(box: list[Any]) -> bool:
+    # One reference from the box, one for the call, one from the waiter's callback; a second one that is part of
+    # the cycle (``self.task = ...`` in an object that only the task keeps) is let through as well.
+    return sys.getrefcount(box[0]) <= 4  # noqa: PLR2004
+
+
+def _pending_tasks(loop: AbstractEventLoop) -> list[Any]:
+    """Return the loop's pending tasks.  The caller's list is the only reference that stays."""
+    tasks = sys.modules["asyncio"].all_tasks(loop)
+    return [task for task in tasks if not task.done()]
+
+
+def awaiting(task: Any) -> list[tuple[str, int, str]]:  # noqa: ANN401 - a task
+    """Return the await chain of a task as path, line and function, outermost first, at most twelve.
+
+    The last entry has no path: it is the type of what the task waits for.
+    """
+    chain: list[tuple[str, int, str]] = []
+    step = task.get_coro()
+    while step is not None and len(chain) < 12:  # noqa: PLR2004
+        frame = _first(step, "cr_frame", "gi_frame", "ag_frame")
+        if frame is not None:
+            chain.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        step = _first(step, "cr_await", "gi_yieldfrom", "ag_await")
+    waiter = interpreter.waiter_of(task)
+    if waiter is not None:
+        chain.append(("", 0, f"{type(waiter).__module__}.{type(waiter).__qualname__}"))
+    return chain
+
+
+def _first(owner: object, *names: str) -> Any:  # noqa: ANN401 - a frame or an awaitable
+    return next((found for name in names if (found := getattr(owner, name, None)) is not None), None)

@@ -1,0 +1,166 @@
+"""lancedb connections and tables, and the one background loop that lancedb starts when it is imported.
+
+A connection owns no thread and no file (measured: 50 more connections, not one descriptor), so it is referred to weakly.  A
+synchronous connection has no ``close()`` of its own; what can be closed is the asynchronous one inside of it.  What stays is
+process-wide: the thread and loop behind the synchronous interface (``lancedb.background_loop.LOOP``, 0.17 and newer), which can
+abort the interpreter's end when work is in flight.
+
+At the end of the program, in the process that imported it, once: refuse new calls, let what runs finish or cancel it, stop, join,
+close, in this order.  The object is changed and never replaced, since other modules have bound it by name, and its loop and
+thread are read at that moment, since lancedb's own fork hook replaces them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from leakagent import guard
+from leakagent.core.records import DROPPED, LANCEDB_CONNECTION, LANCEDB_TABLE
+from leakagent.shutdown import interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, ModuleType
+    from typing import Any
+
+    from leakagent.config import Settings
+    from leakagent.core.records import Record
+    from leakagent.core.registry import Registry
+
+    from .patching import Patches
+
+
+class LanceConnections:
+    """Sees lancedb's connections and tables."""
+
+    def __init__(self, registry: Registry, _settings: Settings) -> None:
+        """Start without connections."""
+        self.registry = registry
+        self.loop_pid = 0
+
+    def arrived(self, module: ModuleType, patches: Patches) -> None:
+        """Patch a module of `leakagent.instrumentation.TARGETS`."""
+        if module.__name__ == "lancedb.db":
+            self._patch(patches, module.AsyncConnection, LANCEDB_CONNECTION)
+        elif module.__name__ == "lancedb.table":
+            self._patch(patches, module.AsyncTable, LANCEDB_TABLE)
+        else:
+            self.loop_pid = os.getpid()
+
+    def _patch(self, patches: Patches, owner: type, kind: str) -> None:
+        def made(wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+            result = wrapped(*args, **kwargs)
+            guard.call("lancedb", self._note, kind, resource, interpreter.caller(1))
+            return result
+
+        def closed(wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+            result = wrapped(*args, **kwargs)
+            for record in self.registry.of_kind(kind):
+                if record.resource() is resource:
+                    self.registry.finish(record)
+            return result
+
+        patches.wrap(owner, "__init__", made)
+        patches.wrap(owner, "close", closed)
+
+    def _note(self, kind: str, resource: Any, frame: FrameType | None) -> None:  # noqa: ANN401
+        inside = frame
+        while inside is not None and str(inside.f_globals.get("__name__", "")).partition(".")[0] == "lancedb":
+            inside = inside.f_back
+        record = self.registry.add(kind, resource, inside)
+        # What lancedb makes for itself, on its own loop's thread, has nobody's line behind it.
+        record.detail["internal"] = _on_background_loop()
+
+    def left_over(self) -> list[Record]:
+        """Return the records of open connections and tables, and of connections that were dropped open."""
+        left = []
+        for record in self.registry.of_kind(LANCEDB_CONNECTION, LANCEDB_TABLE):
+            resource = record.resource()
+            dropped = record.state == DROPPED or resource is None
+            # A table is its connection's business once it is gone.
+            gone = record.kind == LANCEDB_TABLE if dropped else not _is_open(resource)
+            if gone or record.detail["internal"]:
+                self.registry.finish(record)
+            else:
+                left.append(record)
+        return left
+
+    def close(self, record: Record) -> None:
+        """Close a connection or table that is still open."""
+        resource = record.resource()
+        if resource is not None and record.pid == os.getpid() and _is_open(resource):
+            resource.close()
+
+    def has_loop(self) -> bool:
+        """Say whether lancedb's background loop belongs to this process and runs."""
+        thread = getattr(_background_loop(), "thread", None)
+        return self.loop_pid == os.getpid() and thread is not None and thread.is_alive()
+
+    def stop_loop(self, seconds: float) -> bool:
+        """Stop lancedb's background loop for good.
+
+        Args:
+            seconds: How long work in flight and the thread may take together.
+
+        Returns:
+            Whether the thread has ended; if not, its loop is left open.
+
+        """
+        background = _background_loop()
+        if background is None or not self.has_loop():
+            return True
+        deadline = time.monotonic() + seconds
+        loop, thread = background.loop, background.thread
+        background.run = _refuse
+        asyncio = sys.modules["asyncio"]
+        try:
+            ended = asyncio.run_coroutine_threadsafe(_drain(asyncio, seconds / 2), loop)
+            ended.result(seconds * 0.75)
+        except (RuntimeError, TimeoutError, asyncio.TimeoutError, sys.modules["concurrent.futures"].TimeoutError):
+            pass  # the loop is closed, or blocked by a call: it is asked to stop all the same
+        try:
+            loop.call_soon_threadsafe(loop.stop)
+        except RuntimeError:
+            return True
+        thread.join(max(0.05, deadline - time.monotonic()))
+        if thread.is_alive():
+            return False
+        loop.close()
+        return True
+
+
+async def _drain(asyncio: Any, seconds: float) -> None:  # noqa: ANN401 - the module, which we never import
+    """Wait for what runs on this loop, then cancel what is left."""
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    if not tasks:
+        return
+    _, left = await asyncio.wait(tasks, timeout=seconds)
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=seconds / 2)
+
+
+def _refuse(future: Any) -> None:  # noqa: ANN401 - takes the place of LOOP.run
+    close = getattr(future, "close", None)
+    if close is not None:
+        close()
+    message = "lancedb was closed by leakagent: the program is ending"
+    raise RuntimeError(message)
+
+
+def _background_loop() -> Any:  # noqa: ANN401 - lancedb's object
+    return getattr(sys.modules.get("lancedb.background_loop"), "LOOP", None)
+
+
+def _on_background_loop() -> bool:
+    thread = getattr(_background_loop(), "thread", None)
+    return thread is not None and thread is sys.modules["threading"].current_thread()
+
+
+def _is_open(resource: Any) -> bool:  # noqa: ANN401
+    is_open = getattr(resource, "is_open", None)
+    return bool(is_open()) if callable(is_open) else True

@@ -1,0 +1,98 @@
+"""Processes that `multiprocessing` starts, by every start method: all go through ``BaseProcess.start``.
+
+A record holds its ``Process`` object until its exit status is known: only the object can tell it.  Workers of pools are
+the pool's business and carry ``detail["pool"]``.
+"""
+
+from __future__ import annotations
+
+from leakagent import guard
+from leakagent.core.records import PROCESS
+from leakagent.shutdown import interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, ModuleType
+    from typing import Any
+
+    from leakagent.config import Settings
+    from leakagent.core.records import Record
+    from leakagent.core.registry import Registry
+
+    from .patching import Patches
+
+_POOL_MODULES = ("concurrent.futures.process", "multiprocessing.pool", "multiprocessing.managers")
+
+
+class Processes:
+    """Sees processes that `multiprocessing` starts."""
+
+    def __init__(self, registry: Registry, _settings: Settings) -> None:
+        """Start without processes."""
+        self.registry = registry
+
+    def arrived(self, module: ModuleType, patches: Patches) -> None:
+        """Patch `multiprocessing.process`."""
+        patches.replace(module.BaseProcess, "start", self._make_start)
+        patches.replace(module.BaseProcess, "join", self._make_join)
+
+    def _make_start(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
+        def start(process: Any) -> None:  # noqa: ANN401
+            original(process)
+            guard.call("processes", self._note, process, interpreter.caller(1))
+
+        return start
+
+    def _make_join(self, original: Callable[..., None]) -> Callable[..., None]:
+        def join(process: Any, timeout: float | None = None) -> None:  # noqa: ANN401
+            original(process, timeout)
+            guard.call("processes", self._joined, process)
+
+        return join
+
+    def _note(self, process: Any, frame: FrameType | None) -> None:  # noqa: ANN401
+        record = self.registry.add(PROCESS, process, frame, name=f"{process.name} (pid {process.pid})", weak=False)
+        record.detail["pool"] = _made_by_pool(frame)
+        if len(self.registry.records) > self._sweep_at:
+            self._sweep()
+
+    _sweep_at = 256
+
+    def _sweep(self) -> None:
+        for record in self.registry.of_kind(PROCESS):
+            if _ended(record.resource()):
+                self.registry.finish(record)
+        self._sweep_at = 256 + 2 * len(self.registry.records)
+
+    def _joined(self, process: Any) -> None:  # noqa: ANN401
+        for record in self.registry.of_kind(PROCESS):
+            if record.resource() is process and _ended(process):
+                self.registry.finish(record)
+
+    def alive(self) -> list[Record]:
+        """Return the records of processes that still run; those that have ended are finished."""
+        left = []
+        for record in self.registry.of_kind(PROCESS):
+            if record.pid != self.registry.pid or _ended(record.resource()):
+                self.registry.finish(record)
+            else:
+                left.append(record)
+        return left
+
+
+def _ended(process: Any) -> bool:  # noqa: ANN401
+    try:
+        return process.exitcode is not None
+    except ValueError:  # the object was closed, which needs the process to have ended
+        return True
+
+
+def _made_by_pool(frame: FrameType | None) -> bool:
+    for _ in range(8):
+        if frame is None:
+            return False
+        if frame.f_globals.get("__name__") in _POOL_MODULES:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,57 @@
+"""Threads: where each was started, so that one that keeps the process alive can be named."""
+
+from __future__ import annotations
+
+from leakagent import guard
+from leakagent.core.records import THREAD
+from leakagent.shutdown import interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from threading import Thread
+    from types import FrameType, ModuleType
+
+    from leakagent.config import Settings
+    from leakagent.core.records import Record
+    from leakagent.core.registry import Registry
+
+    from .patching import Patches
+
+
+class Threads:
+    """Sees threads that are started."""
+
+    def __init__(self, registry: Registry, _settings: Settings) -> None:
+        """Start without threads."""
+        self.registry = registry
+
+    def arrived(self, module: ModuleType, patches: Patches) -> None:
+        """Patch `threading`."""
+        patches.replace(module.Thread, "start", self._make_start)
+
+    def _make_start(self, original: Callable[[Thread], None]) -> Callable[[Thread], None]:
+        def start(thread: Thread) -> None:
+            original(thread)
+            guard.call("threads", self._note, thread, interpreter.caller(1))
+
+        return start
+
+    def _note(self, thread: Thread, frame: FrameType | None) -> None:
+        self.registry.add(THREAD, thread, frame, name=thread.name)
+        if len(self.registry) > self._sweep_at:
+            self.sweep()
+
+    _sweep_at = 256
+
+    def sweep(self) -> None:
+        """Forget the threads that have ended."""
+        for record in self.registry.of_kind(THREAD):
+            thread = record.resource()
+            if thread is None or not thread.is_alive():
+                self.registry.finish(record)
+        self._sweep_at = 256 + 2 * len(self.registry)
+
+    def record_of(self, thread: Thread) -> Record | None:
+        """Return the record of a thread."""
+        return next((record for record in self.registry.of_kind(THREAD) if record.resource() is thread), None)

@@ -1,0 +1,126 @@
+"""One report for the whole tree: children hand their findings to the process that the user started.
+
+A child writes its report into the root's spool folder, in the user's runtime directory, and the root takes it up at its own end.
+The folder belongs to the user alone (mode 0700, checked, no symbolic link followed), and the name holds the root's pid and start
+time, so that a reused pid can't be met.  A child that outlives its root keeps its findings for its own report file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from leakagent import config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_LARGEST = 4 * 1024 * 1024
+
+
+def runtime_folder(*, create: bool) -> str:
+    """Return the user's private folder for files that live as long as processes do; empty if there is no safe one.
+
+    Args:
+        create: Make it if it is missing.
+
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = os.path.join(base, "leakagent") if base else ""  # noqa: PTH118 - no pathlib inside the program
+    if not base or not os.path.isdir(base):  # noqa: PTH112
+        folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"leakagent-{user}")  # noqa: PTH118, S108 - checked below
+    if create:
+        try:
+            os.mkdir(folder, 0o700)  # noqa: PTH102
+        except FileExistsError:
+            pass
+        except OSError:
+            return ""
+    return folder if _is_private(folder, user) else ""
+
+
+def _is_private(folder: str, user: int) -> bool:
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and (os.name == "nt" or (found.st_uid == user and not found.st_mode & 0o077))
+
+
+def _spool(marker: str, *, create: bool) -> str:
+    folder = runtime_folder(create=create)
+    if not folder:
+        return ""
+    spool = os.path.join(folder, "spool-" + marker.replace(":", "-"))  # noqa: PTH118
+    if create:
+        try:
+            os.mkdir(spool, 0o700)  # noqa: PTH102
+        except FileExistsError:
+            pass
+        except OSError:
+            return ""
+    return spool
+
+
+def hand_over(environ: Mapping[str, str], text: str) -> bool:
+    """Give a child's report to the living root.
+
+    Args:
+        environ: The environment that carries the root's marker.
+        text: The child's JSON report.
+
+    Returns:
+        Whether it was handed over.
+
+    """
+    if not config.root_of(environ):
+        return False
+    spool = _spool(environ[config.ROOT_VARIABLE], create=True)
+    if not spool:
+        return False
+    final = os.path.join(spool, f"{os.getpid()}-{config.start_time(os.getpid())}.json")  # noqa: PTH118
+    try:
+        with open(final + ".part", "w", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            file.write(text)
+        os.replace(final + ".part", final)  # noqa: PTH105
+    except OSError:
+        return False
+    return True
+
+
+def take_over(marker: str) -> Iterator[str]:
+    """Return the reports that children of this root have handed over, and remove them."""
+    spool = _spool(marker, create=False)
+    try:
+        names = sorted(os.listdir(spool)) if spool else []  # noqa: PTH208
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(spool, name)  # noqa: PTH118
+        try:
+            if name.endswith(".json") and os.lstat(path).st_size <= _LARGEST and not os.path.islink(path):  # noqa: PTH114
+                with open(path, encoding="utf-8") as file:  # noqa: PTH123
+                    yield file.read()
+            os.unlink(path)  # noqa: PTH108
+        except OSError:
+            continue
+    try:
+        os.rmdir(spool)  # noqa: PTH106
+    except OSError:
+        return
+
+
+def sweep() -> None:
+    """Remove the spool folders of roots that are gone."""
+    folder = runtime_folder(create=False)
+    try:
+        names = os.listdir(folder) if folder else []  # noqa: PTH208
+    except OSError:
+        return
+    for name in names:
+        pid, _, started = name.removeprefix("spool-").partition("-")
+        if name.startswith("spool-") and pid.isdigit() and config.start_time(int(pid)) != started:
+            for _ in take_over(f"{pid}:{started}"):
+                pass

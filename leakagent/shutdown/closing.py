@@ -1,0 +1,129 @@
+"""The end of a program, in two parts, each once per process.
+
+The problem.  What a program left behind has to be looked at before Python waits for it (a stuck worker would be waited for, for
+ever), and closed after everybody else is done with it (the program's own exit handlers may still use a client).  No single
+hook is both.
+
+What we do.  `before_join` runs when the main thread has ended and before other threads are joined
+(``threading._register_atexit``, see `leakagent.shutdown.interpreter`): it notes what keeps the process alive, and lets threads go
+that are proven stuck.  `last` runs as the last exit handler, because the agent registers the first one: everything that the
+program, its libraries and multiprocessing close themselves is closed by then, and only what is left is ours to close and to tell.
+
+A forked child of `multiprocessing` ends without exit handlers, so there the second part follows the first at once.
+
+What is still open.  With ``leakagent.install()`` in the middle of a program, exit handlers that were registered before it run after
+ours.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from leakagent import guard
+from leakagent.core.findings import StageReceipt
+
+from . import interpreter
+from .stuck import Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from threading import Thread
+
+#: Part of the budget for which a process must have been silent before its threads are called stuck.
+QUIET_SHARE = 0.8
+
+#: Seconds that clients get to close, and lancedb's loop to stop.
+CLIENT_SECONDS = 1.0
+
+
+class Stages:
+    """Runs stages one after the other and keeps the receipt."""
+
+    def __init__(self, budget: float) -> None:
+        """Start with an empty receipt; ``budget`` is the number of seconds for all stages."""
+        self.budget = budget
+        self.receipt: list[StageReceipt] = []
+
+    def run(self, name: str, deadline: float, work: Callable[[float], tuple[int, int]]) -> None:
+        """Run one stage.
+
+        Args:
+            name: Its name on the receipt.
+            deadline: Seconds it may take.
+            work: Called with the deadline; returns how many resources were asked to end and how many were forced.
+
+        Raises:
+            KeyboardInterrupt: The user pressed Ctrl+C; the stage is on the receipt as far as it came.
+
+        """
+        deadline = min(deadline, self.budget)
+        begin = time.monotonic()
+        asked, forced = 0, 0
+        try:
+            asked, forced = work(deadline)
+        except Exception as error:  # noqa: BLE001 - one stage must not cost the others
+            guard.failed(f"shutdown stage {name}", error)
+        finally:
+            self.receipt.append(StageReceipt(name, time.monotonic() - begin, asked, forced, deadline))
+
+
+class Waiting:
+    """What Python is going to wait for: workers that are busy, and threads that are not daemons."""
+
+    def __init__(self) -> None:
+        """Look at the threads that there are now."""
+        threading = sys.modules["threading"]
+        self.workers = interpreter.worker_threads()
+        me = threading.current_thread()
+        self.threads: list[Thread] = [
+            thread
+            for thread in threading.enumerate()
+            if thread is not me and thread is not threading.main_thread() and (not thread.daemon or thread in self.workers)
+        ]
+
+    def alive(self, busy_workers: Callable[[], bool]) -> list[Thread]:
+        """Return the threads that still keep the process; idle workers of executors end as soon as they are told."""
+        busy = busy_workers()
+        return [thread for thread in self.threads if thread.is_alive() and (busy or thread not in self.workers)]
+
+    def until_done_or_stuck(self, quiet: float, busy_workers: Callable[[], bool]) -> list[Thread]:
+        """Wait as Python does, but return what is proven stuck once the process was silent for ``quiet`` seconds."""
+        watch = Watch()
+        silent_since = time.monotonic()
+        pause = 0.002
+        while left := self.alive(busy_workers):
+            if not watch.silent():
+                silent_since = time.monotonic()
+            elif time.monotonic() - silent_since >= quiet:
+                return left
+            left[0].join(pause)
+            pause = min(pause * 1.5, 0.2)
+        return []
+
+
+def in_time(seconds: float, work: Callable[[], None]) -> bool:
+    """Run ``work`` for at most ``seconds``: on a thread of its own where one can still be started, else here.
+
+    Returns:
+        False if it was not done in time; it goes on in its daemon thread then.
+
+    """
+    import _thread  # noqa: PLC0415 - at the end only
+
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            done.release()
+
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError:  # "can't create new thread at interpreter shutdown"
+        work()
+        return True
+    return done.acquire(timeout=seconds)

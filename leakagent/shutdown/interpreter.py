@@ -1,0 +1,155 @@
+"""Every private name of CPython and its standard library that the project uses, with what was measured about it.
+
+The problem.  What the agent promises at the end of a program can't be done with public names alone: `atexit` runs after
+the executors were joined, a stuck worker keeps the interpreter in that join for ever, and whether a task waits for something
+is known to the task only.
+
+What we do.  Each private name stands here once, behind a function that says what happens where the name is missing: the
+function answers None or False, and the caller does without.  `self_test` tries them at `leakagent doctor`.
+
+What was measured (Linux, 3.10.13, 3.11.7, 3.12.1, 3.13.0, 3.14.8, 3.15.0):
+
+- ``threading._register_atexit`` callbacks run in reverse order before non-daemon threads are joined; one that is registered
+  after ``concurrent.futures.thread`` was imported runs before that module joins its workers.
+- Taking a thread out of the join lists lets the interpreter finalize normally, with its own exit status: up to 3.12 its lock
+  in ``threading._shutdown_locks``; from 3.13 on ``threading._thread_shutdown`` does the joining (a handle's ``_set_done``
+  hangs on 3.13.0).
+
+What is still open.  A thread that is let go runs on as a daemon thread does: it stops at its next step after finalization
+began.  Windows and macOS: by reading only.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+    from threading import Thread
+    from types import FrameType
+    from typing import Any
+
+
+def register_before_join(callback: Callable[[], object]) -> bool:
+    """Register a callback that runs when the main thread has ended and before other threads are joined.
+
+    Returns:
+        False where this interpreter has no such hook (the caller falls back to `atexit`), or where it is too late.
+
+    """
+    register = getattr(sys.modules.get("threading"), "_register_atexit", None)
+    if register is None:
+        return False
+    try:
+        register(callback)
+    except RuntimeError:  # the interpreter is already past this point
+        return False
+    return True
+
+
+def pool_load(pool: Executor) -> tuple[int, int]:
+    """Return how many jobs of a ``ThreadPoolExecutor`` are queued and how many run (both 0 if it can't be known)."""
+    queue = getattr(pool, "_work_queue", None)
+    threads = getattr(pool, "_threads", ())
+    idle = getattr(getattr(pool, "_idle_semaphore", None), "_value", None)
+    if queue is None:
+        return 0, 0
+    alive = sum(1 for thread in list(threads) if thread.is_alive())
+    return queue.qsize(), alive if idle is None else max(0, alive - idle)
+
+
+def pool_threads(pool: Executor) -> list[Thread]:
+    """Return the worker threads of a ``ThreadPoolExecutor``."""
+    return list(getattr(pool, "_threads", ()))
+
+
+def worker_threads() -> list[Thread]:
+    """Return every worker of every ``ThreadPoolExecutor``, dropped ones included."""
+    queues = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", None)
+    return [] if queues is None else list(queues)
+
+
+def let_go(thread: Thread) -> bool:
+    """Take a stuck thread out of the lists that the interpreter joins at its end.
+
+    Returns:
+        False where this interpreter does not offer it: the thread will be waited for.
+
+    """
+    threading = sys.modules.get("threading")
+    queues = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", None)
+    if queues is not None:
+        queues.pop(thread, None)
+    locks = getattr(threading, "_shutdown_locks", None)
+    if locks is not None:
+        with threading._shutdown_locks_lock:  # type: ignore[union-attr]  # noqa: SLF001
+            locks.discard(getattr(thread, "_tstate_lock", None))
+        return True
+    if hasattr(threading, "_thread_shutdown"):
+        threading._thread_shutdown = lambda: None  # type: ignore[union-attr]  # noqa: SLF001
+        return True
+    return False
+
+
+def cancel_all_tasks_owner() -> tuple[Any, str] | None:
+    """Return module and name of the function by which ``asyncio.run`` cancels what is left over."""
+    runners = sys.modules.get("asyncio.runners")
+    return (runners, "_cancel_all_tasks") if hasattr(runners, "_cancel_all_tasks") else None
+
+
+def waiter_of(task: object) -> object:
+    """Return the future that a task waits for, or None."""
+    return getattr(task, "_fut_waiter", None)
+
+
+def silence_destroyed(task: object) -> None:
+    """Keep a task that refuses to end from logging that it was destroyed: it is in the report."""
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def thread_frame(thread: Thread) -> FrameType | None:
+    """Return the frame that a thread runs now."""
+    return None if thread.ident is None else sys._current_frames().get(thread.ident)  # noqa: SLF001
+
+
+def caller(depth: int) -> FrameType | None:
+    """Return the frame ``depth`` calls above the caller, or None if the stack is shorter."""
+    try:
+        return sys._getframe(depth + 1)  # noqa: SLF001 - documented, "for internal and specialized purposes"
+    except ValueError:
+        return None
+
+
+def is_multiprocessing_child() -> bool:
+    """Say whether this process runs the target of a ``multiprocessing.Process`` (it ends without `atexit`)."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
+
+
+def run_module_as_main(name: str, *, alter_argv: bool) -> None:
+    """Run a module as ``python -m name`` does."""
+    import runpy  # noqa: PLC0415 - only for this command
+
+    runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def private_names() -> dict[str, bool]:
+    """Return each private name with whether this interpreter has it; modules that are not loaded are loaded."""
+    import asyncio.runners  # noqa: PLC0415
+    import concurrent.futures.thread as futures_thread  # noqa: PLC0415
+    import threading  # noqa: PLC0415
+
+    with futures_thread.ThreadPoolExecutor(1) as pool:
+        return {
+            "threading._register_atexit": hasattr(threading, "_register_atexit"),
+            "threading._shutdown_locks or _thread_shutdown": hasattr(threading, "_shutdown_locks")
+            or hasattr(threading, "_thread_shutdown"),
+            "concurrent.futures.thread._threads_queues": hasattr(futures_thread, "_threads_queues"),
+            "ThreadPoolExecutor._work_queue": hasattr(pool, "_work_queue"),
+            "ThreadPoolExecutor._threads": hasattr(pool, "_threads"),
+            "ThreadPoolExecutor._idle_semaphore": hasattr(pool, "_idle_semaphore"),
+            "asyncio.runners._cancel_all_tasks": hasattr(asyncio.runners, "_cancel_all_tasks"),
+            "asyncio.Task._fut_waiter": hasattr(asyncio.Task, "_fut_waiter"),
+        }

@@ -1,0 +1,73 @@
+"""Is a thread stuck for ever, or does it work?  Only what is certain counts.
+
+The problem.  At a normal end Python waits for non-daemon threads and for the workers of executors.  A thread that waits for a
+lock that nobody will ever release keeps the process for ever; a server in a non-daemon thread does the same on purpose, and
+a job that takes ten minutes looks, from outside, like one that hangs.
+
+What does not work.  A time limit: it kills servers and long jobs.  The Python frame alone: a thread that sleeps, serves or
+computes in C stands on one line as well.
+
+What we do.  A thread is called stuck when, for the whole quiet time, *every* thread of the process has waited for a lock without
+waking once.  The kernel tells both: the system call a thread is in (``/proc/self/task/TID/syscall``, proc(5)) and how often it
+gave up the processor (``voluntary_ctxt_switches``).  A thread in ``select``, ``accept``, ``sleep`` or computing is a sign of life,
+so a server, a scheduler or a long request is waited for exactly as Python does.
+
+What is still open.  Where the kernel does not tell (macOS, Windows, a hidden ``/proc``), nothing is ever called stuck.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_FUTEX = {"x86_64": "202", "aarch64": "98", "i686": "240", "armv7l": "240", "riscv64": "98", "ppc64le": "221", "s390x": "238"}
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - pathlib is not imported by us
+            return file.read()
+    except OSError:
+        return ""
+
+
+class Watch:
+    """Looks at the process again and again, and says whether it has been silent all the time.
+
+    ``futex`` is the number of the system call by which threads wait for locks here; None where it is not known.
+    """
+
+    def __init__(self) -> None:
+        """Start looking; the calling thread and native threads that wait for locks do not count as life."""
+        self.futex = _FUTEX.get(os.uname().machine) if sys.platform == "linux" else None
+        self._seen: dict[str, str] = {}
+
+    def silent(self) -> bool:
+        """Say whether every other thread waits for a lock and none of them has woken since the last call."""
+        if self.futex is None:
+            return False
+        now: dict[str, str] = {}
+        silent = True
+        try:
+            names = os.listdir("/proc/self/task")
+        except OSError:
+            return False
+        for name in names:
+            if int(name) == _own_id():
+                continue
+            call = _read(f"/proc/self/task/{name}/syscall").split()
+            if not call or call[0] != self.futex:
+                silent = False
+            now[name] = _switches(name)
+        unchanged = now == self._seen
+        self._seen = now
+        return silent and unchanged
+
+
+def _own_id() -> int:
+    return sys.modules["threading"].get_native_id()  # type: ignore[no-any-return]
+
+
+def _switches(name: str) -> str:
+    status = _read(f"/proc/self/task/{name}/status")
+    return next((line for line in status.splitlines() if line.startswith("voluntary_ctxt_switches")), "")
