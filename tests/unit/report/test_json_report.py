@@ -24,9 +24,7 @@ def check() -> Callable[[object], None]:
     return jsonschema.Draft202012Validator(schema).validate
 
 
-def test_the_report_fits_its_schema_and_has_the_fields_of_the_design(
-    report: Report, check: Callable[[object], None]
-) -> None:
+def test_the_report_fits_its_schema_and_has_the_fields_of_the_design(report: Report, check: Callable[[object], None]) -> None:
     data = to_dict(report)
     check(data)
     expected = "schema program argv pid parent_pid python leakagent started ended exit findings receipt totals agent"
@@ -112,9 +110,7 @@ def test_numbers_that_json_does_not_know_become_zero(report: Report, check: Call
     assert data["receipt"][0]["seconds"] == 0
 
 
-@pytest.mark.parametrize(
-    "disabled", [{"lancedb": "too old"}, [("lancedb", "too old")], ["lancedb: too old"], "lancedb: too old"]
-)
+@pytest.mark.parametrize("disabled", [{"lancedb": "too old"}, [("lancedb", "too old")], ["lancedb: too old"], "lancedb: too old"])
 def test_disabled_parts_may_come_in_several_shapes(disabled: object, report: Report) -> None:
     report.agent["disabled"] = disabled
     assert to_dict(report)["agent"]["disabled"] == ["lancedb: too old"]

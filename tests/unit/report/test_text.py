@@ -115,7 +115,7 @@ def test_lines_fit_the_width_where_words_allow_it(report: Report, width: int) ->
 
 @pytest.mark.parametrize("unicode", [True, False])
 @pytest.mark.parametrize("color", [True, False])
-def test_nasty_texts_are_made_harmless(nasty: Report, unicode: bool, color: bool) -> None:  # noqa: FBT001 - parameters
+def test_nasty_texts_are_made_harmless(nasty: Report, unicode: bool, color: bool) -> None:
     text = render(nasty, width=80, color=color, unicode=unicode, details="\x1b]0;title\x07|;rm -rf")
     plain = COLOUR.sub("", text) if color else text
     assert all(char == "\n" or char.isprintable() for char in plain)
@@ -125,7 +125,7 @@ def test_nasty_texts_are_made_harmless(nasty: Report, unicode: bool, color: bool
 
 
 @given(st.text(), st.integers(min_value=4, max_value=50), st.booleans())
-def test_safe_is_one_printable_line(value: str, limit: int, unicode: bool) -> None:  # noqa: FBT001 - a parameter
+def test_safe_is_one_printable_line(value: str, limit: int, unicode: bool) -> None:
     text = safe(value, limit, unicode=unicode)
     assert text.isprintable()
     assert unicode or text.isascii()
@@ -302,9 +302,7 @@ def test_colour_needs_a_terminal_that_wants_it() -> None:
     assert style_of(io.StringIO(), {"TERM": "xterm"}) == (80, False, False)
 
 
-@pytest.mark.parametrize(
-    ("columns", "width"), [("132", 132), ("0", 80), ("-5", 80), ("wide", 80), ("99999", 80), ("²", 80)]
-)
+@pytest.mark.parametrize(("columns", "width"), [("132", 132), ("0", 80), ("-5", 80), ("wide", 80), ("99999", 80), ("²", 80)])
 def test_the_width_is_taken_from_columns(columns: str, width: int) -> None:
     assert style_of(io.StringIO(), {"COLUMNS": columns})[0] == width
 

@@ -75,9 +75,7 @@ def test_text_is_printed_once_also_when_a_file_fails(report: Report, tmp_path: P
     assert stream.getvalue().count("34 resources") == 1
 
 
-def test_a_format_that_breaks_does_not_stop_the_others(
-    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_format_that_breaks_does_not_stop_the_others(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> str:
         message = "broken\nbadly"
         raise RuntimeError(message)
@@ -124,13 +122,11 @@ def test_a_child_that_cannot_write_says_so_to_its_caller_only(report: Report, tm
         ("{other}.json", False, "{other}.json"),
     ],
 )
-def test_the_pid_in_a_path(path: str, is_child: bool, expected: str) -> None:  # noqa: FBT001 - a parameter
+def test_the_pid_in_a_path(path: str, is_child: bool, expected: str) -> None:
     assert target_path(Target("json", path), 7, is_child=is_child) == expected
 
 
-def test_relative_paths_start_where_the_user_typed_them(
-    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_start_where_the_user_typed_them(report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
