@@ -32,9 +32,7 @@ LIST_LIMIT = 10
 #: Larger files are no source that somebody wrote, in bytes.
 _LARGEST_SOURCE = 20_000_000
 _DIGITS = 12
-_STRENGTH = {
-    action: strength for strength, action in enumerate((NONE, DRAINED, CLOSED, CANCELLED, RELEASED, TERMINATED, KILLED))
-}
+_STRENGTH = {action: strength for strength, action in enumerate((NONE, DRAINED, CLOSED, CANCELLED, RELEASED, TERMINATED, KILLED))}
 
 
 def complete(finding: Finding) -> None:

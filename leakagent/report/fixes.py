@@ -31,9 +31,7 @@ from leakagent.core.records import (
 
 _JOIN = "p.join(), or `with Pool()`"
 _STOPPABLE = "let long jobs look at a stop event, and give blocking calls a timeout"
-_CANCEL_QUEUE = (
-    "pool.shutdown(cancel_futures=True) drops what is queued; running jobs need a stop event or calls with a timeout"
-)
+_CANCEL_QUEUE = "pool.shutdown(cancel_futures=True) drops what is queued; running jobs need a stop event or calls with a timeout"
 _ONE_POOL = "create one pool when the program starts and share it"
 _ONE_CLIENT = "create one client when the program starts and share it"
 _ONE_CONNECTION = "open one connection when the program starts and share it"

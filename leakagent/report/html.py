@@ -4,7 +4,6 @@ Everything that comes from the program is escaped, and should that ever fail, th
 and nothing load: only this style sheet, named by its hash.  Bars are ``<progress>`` elements, because a style attribute
 would need a weaker policy.
 """
-# ruff: noqa: A005 - named after the format, like its neighbours; imports of the standard library's are absolute
 
 from __future__ import annotations
 

@@ -278,7 +278,7 @@ class _Reader:
         return finite(value)
 
     def time(self, name: str) -> float:
-        from datetime import datetime  # noqa: PLC0415 - only for reading
+        from datetime import datetime
 
         try:
             when = datetime.fromisoformat(self.text(name).replace("Z", "+00:00"))

@@ -71,9 +71,7 @@ def _takes_unicode(stream: object) -> bool:
     return isinstance(encoding, str) and encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
 
 
-def render(
-    report: Report, *, width: int = DEFAULT_WIDTH, color: bool = False, unicode: bool = True, details: str = ""
-) -> str:
+def render(report: Report, *, width: int = DEFAULT_WIDTH, color: bool = False, unicode: bool = True, details: str = "") -> str:
     """Return the exit report as lines of text, or an empty text when nothing was found.
 
     Args:

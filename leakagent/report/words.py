@@ -117,8 +117,7 @@ def disabled_parts(parts: object) -> list[str]:
     if not isinstance(parts, (list, tuple, set, frozenset)):
         return []
     return [
-        ": ".join(well_formed(item) for item in part) if isinstance(part, (tuple, list)) else well_formed(part)
-        for part in parts
+        ": ".join(well_formed(item) for item in part) if isinstance(part, (tuple, list)) else well_formed(part) for part in parts
     ]
 
 
@@ -189,7 +188,7 @@ def exit_text(report: Report) -> str:
 
 def signal_name(signum: int) -> str:
     """Return the name of a signal number."""
-    import signal  # noqa: PLC0415 - only for programs that end by a signal
+    import signal
 
     try:
         return signal.Signals(signum).name

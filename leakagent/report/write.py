@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Target", "emit", "parse_spec", "target_path"]
 
 
-def emit(
-    report: Report, targets: Iterable[Target], stream: object, *, is_child: bool = False, base: str = ""
-) -> list[str]:
+def emit(report: Report, targets: Iterable[Target], stream: object, *, is_child: bool = False, base: str = "") -> list[str]:
     """Write the report to every target; never raises.
 
     Args:
@@ -83,19 +81,19 @@ def target_path(target: Target, pid: int, *, is_child: bool) -> str:
 def _rendered(report: Report, format_: str) -> str:
     # Each is imported when somebody asked for it: this runs at the end of other people's programs.
     if format_ == JSON:
-        from .json_report import dumps  # noqa: PLC0415
+        from .json_report import dumps
 
         return dumps(report)
     if format_ == HTML:
-        from .html import render as render_html  # noqa: PLC0415
+        from .html import render as render_html
 
         return render_html(report)
     if format_ == MARKDOWN:
-        from .markdown import render as render_markdown  # noqa: PLC0415
+        from .markdown import render as render_markdown
 
         return render_markdown(report)
     if format_ == GITHUB:
-        from .github import render as render_github  # noqa: PLC0415
+        from .github import render as render_github
 
         return render_github(report)
     message = f"no such format: {format_}"
@@ -107,7 +105,7 @@ def _print_all(report: Report, formats: set[str], stream: object, failed: list[s
     _print(stream, "".join(line + "\n" for line in failed))
     if TEXT in formats or failed:
         try:
-            from .text import render, style_of  # noqa: PLC0415 - as above
+            from .text import render, style_of
 
             width, color, unicode = style_of(stream)
             _print(stream, render(report, width=width, color=color, unicode=unicode, details=details))
