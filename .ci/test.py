@@ -107,7 +107,7 @@ def environment(python: Python, name: str, requirements: list[str]) -> Python:
         return inner
     print(f"-- making {name} environment for Python {python.version}", flush=True)
     made = python.run("-m", "venv", "--clear", folder)
-    made = made or inner.run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements)
+    made = made or inner.run("-m", "pip", "install", "-qq", "--disable-pip-version-check", *requirements)
     made = made or python.run("-c", f"open({folder + '/.ready'!r}, 'w').close()")
     if made:
         sys.exit(f"could not make the {name} environment for Python {python.version}")
@@ -125,7 +125,7 @@ def build_wheel(folder: Path) -> str:
         "-m",
         "pip",
         "wheel",
-        "--quiet",
+        "-qq",
         "--disable-pip-version-check",
         "--no-deps",
         "-w",
@@ -138,7 +138,7 @@ def build_wheel(folder: Path) -> str:
 
 def install_wheel(python: Python, wheel: str) -> None:
     """Put the wheel into an environment, in place of the one that is there."""
-    arguments = ["--quiet", "--disable-pip-version-check", "--no-deps", "--force-reinstall"]
+    arguments = ["-qq", "--disable-pip-version-check", "--no-deps", "--force-reinstall"]
     if python.run("-m", "pip", "install", *arguments, f"{python.checkout}/{wheel}"):
         sys.exit(f"could not install the wheel for Python {python.version}")
 
