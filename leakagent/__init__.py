@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
     """Load the public functions at their first use, so that ``import leakagent`` costs nothing."""
     if name in __all__:
-        from . import agent  # noqa: PLC0415 - lazily, see above
+        from . import agent
 
         return getattr(agent, name)
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -56,7 +56,7 @@ class Agent:
 
     def start(self) -> None:
         """Watch imports, patch what is there already, and register the ends."""
-        import atexit  # noqa: PLC0415 - built in, but only for processes with an agent
+        import atexit
 
         self._mark_environment()
         atexit.register(self.last)
@@ -72,8 +72,8 @@ class Agent:
             _fork_hook.append(True)
             os.register_at_fork(after_in_child=_after_fork)
 
-    def _register_before_join(self) -> bool:
-        return interpreter.register_before_join(self.before_join)
+    def _register_before_join(self) -> None:
+        interpreter.register_before_join(self.before_join)
 
     def _instrument(self) -> None:
         for name, part in TARGETS.items():
@@ -90,7 +90,7 @@ class Agent:
 
     def stop(self) -> None:
         """Undo everything; what was tracked is forgotten."""
-        import atexit  # noqa: PLC0415
+        import atexit
 
         atexit.unregister(self.last)
         self.hook.disable()
@@ -128,7 +128,7 @@ class Agent:
     def ending(self) -> Ending:
         """Return what runs the end of this process."""
         if self._ending is None:
-            from .ending import Ending  # noqa: PLC0415 - at the end only
+            from .ending import Ending
 
             self._ending = Ending(self)
         return self._ending
@@ -185,7 +185,7 @@ def _status_of(code: object) -> int:
 
 def _working_folder() -> str:
     try:
-        return os.getcwd()  # noqa: PTH109 - no pathlib at start-up
+        return os.getcwd()
     except OSError:  # the folder was removed
         return ""
 
@@ -276,7 +276,7 @@ def snapshot() -> dict[str, Any]:
         RuntimeError: The agent is not active.
 
     """
-    from .report.json_report import to_dict  # noqa: PLC0415
+    from .report.json_report import to_dict
 
     return to_dict(_require().ending().look())
 
@@ -288,7 +288,7 @@ def shutdown() -> dict[str, Any]:
         RuntimeError: The agent is not active.
 
     """
-    from .report.json_report import to_dict  # noqa: PLC0415
+    from .report.json_report import to_dict
 
     ending = _require().ending()
     ending.before_join()
@@ -300,4 +300,3 @@ def _require() -> Agent:
         message = "leakagent is not active in this process: call leakagent.install() first"
         raise RuntimeError(message)
     return _current[0]
-

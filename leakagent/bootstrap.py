@@ -41,7 +41,7 @@ def start() -> None:
     try:
         _start()
     except Exception as error:  # noqa: BLE001 - the interpreter must start whatever happens here
-        from .guard import failed  # noqa: PLC0415
+        from .guard import failed
 
         failed("start-up", error)
 
@@ -50,7 +50,7 @@ def _start() -> None:
     code = _code_argument()
     if code.startswith(_TRACKERS):
         return
-    from . import config, guard  # noqa: PLC0415 - only when the variable is set
+    from . import config, guard
 
     settings, errors = config.load()
     if not settings.enabled and not errors:
@@ -69,7 +69,7 @@ def _start() -> None:
 
 
 def _install(settings: Settings) -> None:
-    from . import agent  # noqa: PLC0415
+    from . import agent
 
     agent.start(settings, owner="environment")
 

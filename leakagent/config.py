@@ -8,6 +8,7 @@ default is used.  Only ``python -m leakagent`` stops, before the program starts.
 from __future__ import annotations
 
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _patterns(text: str) -> tuple[str, ...]:
 
 
 def _report(text: str) -> str:
-    from .report.spec import parse_spec  # noqa: PLC0415 - only when the value is given
+    from .report.spec import parse_spec
 
     parse_spec(text)
     return text
@@ -187,14 +188,14 @@ def _file_values(env: Mapping[str, str], errors: list[str]) -> tuple[dict[str, s
     asked = env.get("LEAKAGENT_CONFIG", "")
     path = asked or "pyproject.toml"
     try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is not imported at start-up
+        with open(path, encoding="utf-8") as file:
             text = file.read()
     except (OSError, ValueError) as error:
         if asked:
             reason = getattr(error, "strerror", None) or str(error)
             errors.append(f"LEAKAGENT_CONFIG={asked!r} can't be read ({reason}); using the defaults")
         return {}, ""
-    if "tool.leakagent" not in text and "leakagent" not in text:
+    if "leakagent" not in text:
         return {}, ""
     try:
         table = _toml_table(text)
@@ -216,12 +217,12 @@ def _file_values(env: Mapping[str, str], errors: list[str]) -> tuple[dict[str, s
 
 
 def _toml_table(text: str) -> dict[str, Any]:
-    try:
-        import tomllib  # noqa: PLC0415 - 10 ms, only for those who have the table
-    except ImportError:  # Python 3.10
-        from ._toml310 import table  # noqa: PLC0415
+    if sys.version_info < (3, 11):
+        from ._toml310 import table
 
         return table(text, "tool.leakagent")
+    import tomllib  # 10 ms, only for those who have the table
+
     found = tomllib.loads(text).get("tool", {}).get("leakagent", {})
     return found if isinstance(found, dict) else {}
 
@@ -251,7 +252,7 @@ def start_time(pid: int) -> str:
     while the process exists.
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib is not imported at start-up
+        with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[19].decode()
     except FileNotFoundError:
         return _exists(pid)
@@ -260,7 +261,7 @@ def start_time(pid: int) -> str:
 
 
 def _exists(pid: int) -> str:
-    if os.path.isdir("/proc/self") or not hasattr(os, "kill") or os.name == "nt":  # noqa: PTH112 - no pathlib here
+    if os.path.isdir("/proc/self") or not hasattr(os, "kill") or os.name == "nt":
         return "-" if os.name == "nt" else ""
     try:
         os.kill(pid, 0)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .agent import Agent
+    from .instrumentation.asyncio_tasks import Observation
 
 #: Exit status with ``--fail-on-leak``.
 LEAK_STATUS = 23
@@ -122,10 +123,12 @@ class Ending:
         """Close what is left and return the report of it."""
         begin = time.perf_counter()
         parts = self.agent.parts
+        if "threads" in parts:
+            parts["threads"].sweep()
         if "asyncio" in parts:
             parts["asyncio"].observe_rest()
             parts["asyncio"].stop()
-        left = {name: parts[name].left_over() for name in ("chromadb", "lancedb") if name in parts}
+        left = self._left_clients()
         if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
             self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds))
         report = self._report(left)
@@ -134,9 +137,12 @@ class Ending:
 
     def look(self) -> Report:
         """Return the report of what is open now; nothing is closed."""
-        parts = self.agent.parts
-        left = {name: parts[name].left_over() for name in ("chromadb", "lancedb") if name in parts}
+        left = self._left_clients()
         return self._report(left)
+
+    def _left_clients(self) -> dict[str, list[Record]]:
+        parts = self.agent.parts
+        return {name: parts[name].left_over() for name in ("chromadb", "lancedb") if name in parts}
 
     def _has_clients(self) -> bool:
         return "chromadb" in self.agent.parts or "lancedb" in self.agent.parts
@@ -149,8 +155,9 @@ class Ending:
                 part = self.agent.parts["chromadb" if record.kind.startswith("chromadb") else "lancedb"]
                 begin = time.monotonic()
                 try:
-                    part.close(record)
-                    self._closed[record.id] = f"closed by leakagent in {time.monotonic() - begin:.2f} s"
+                    done = part.close(record)
+                    seconds_taken = time.monotonic() - begin
+                    self._closed[record.id] = f"closed by leakagent in {seconds_taken:.2f} s" if done else ""
                     record.detail["closed"] = True
                 except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
                     self._closed[record.id] = f"closing it raised {type(error).__name__}"
@@ -168,7 +175,7 @@ class Ending:
     def _report(self, left: dict[str, list[Record]]) -> Report:
         agent = self.agent
         argv = list(getattr(sys, "argv", None) or [""])
-        report = Report(os.path.basename(argv[0]) or "python", argv, os.getpid(), os.getppid())  # noqa: PTH119
+        report = Report(os.path.basename(argv[0]) or "python", argv, os.getpid(), os.getppid())
         report.python = ".".join(map(str, sys.version_info[:3]))
         report.leakagent = __version__
         report.started, report.ended = agent.started, time.time()
@@ -199,10 +206,7 @@ class Ending:
         for observation in [*tasks.lost, *tasks.left]:
             lost = observation in tasks.lost
             task = observation.entry.ref()
-            if lost:
-                reason = f.LOST_TASK
-            else:
-                reason = f.REFUSED_CLEANUP if observation.refused else f.OUTLIVED_SCOPE
+            reason = _task_reason(observation, lost=lost)
             evidence = [self._waits(observation.waits)] if observation.waits else []
             action = f.CANCELLED
             if observation.refused:
@@ -220,8 +224,7 @@ class Ending:
 
     def _waits(self, chain: list[tuple[str, int, str]]) -> str:
         steps = [
-            f"{shown_path(path, self.agent.base)}:{line} {function}" if path else function
-            for path, line, function in chain[-3:]
+            f"{shown_path(path, self.agent.base)}:{line} {function}" if path else function for path, line, function in chain[-3:]
         ]
         return "waiting in " + " > ".join(steps)
 
@@ -229,7 +232,7 @@ class Ending:
         pools = self.agent.parts.get("executors")
         if pools is None:
             return []
-        stuck = {thread: where for thread, where in self._stuck}
+        stuck = dict(self._stuck)
         found = []
         for record in pools.left_over():
             resource = record.resource()
@@ -272,17 +275,16 @@ class Ending:
     def _client(self, record: Record) -> Finding:
         done = self._closed.get(record.id, "")
         evidence = [] if record.state == LIVE else ["dropped without close()"]
-        if done and not done.startswith("closed"):
-            evidence.append(done)
+        evidence += [done] if done else []
         action = f.CLOSED if done.startswith("closed") else f.NONE
         return self._finding(record, f.NOT_CLOSED, evidence=evidence, action=action)
 
     def _of_children(self) -> list[Finding]:
-        from .report.json_report import from_dict  # noqa: PLC0415 - only if there are any
+        from .report.json_report import from_dict
 
         found: list[Finding] = []
         for text in family.take_over(os.environ.get(config.ROOT_VARIABLE, "")):
-            import json  # noqa: PLC0415
+            import json
 
             try:
                 found += from_dict(json.loads(text)).findings
@@ -303,21 +305,27 @@ class Ending:
 
     def _tell(self, report: Report) -> bool:
         """Write the report; returns whether there was something to tell."""
-        from .report.spec import parse_spec  # noqa: PLC0415
+        from .report.spec import parse_spec
 
         agent = self.agent
         files = any(part.strip().partition(":")[0] in {"json", "html", "markdown"} for part in agent.settings.report.split(","))
         if not report.findings and (agent.child or not files):
             return False
-        from .report import write  # noqa: PLC0415 - only if there is something to write
+        from .report import write
 
         if agent.child:
-            from .report.json_report import dumps  # noqa: PLC0415
+            from .report.json_report import dumps
 
             if not report.findings or family.hand_over(os.environ, dumps(report)):
                 return bool(report.findings)
         write.emit(report, parse_spec(agent.settings.report), sys.stderr, is_child=agent.child)
         return bool(report.findings)
+
+
+def _task_reason(observation: Observation, *, lost: bool) -> str:
+    if lost:
+        return f.LOST_TASK
+    return f.REFUSED_CLEANUP if observation.refused else f.OUTLIVED_SCOPE
 
 
 def _is_worker(thread: Thread, pools: list[Record]) -> bool:
@@ -327,8 +335,6 @@ def _is_worker(thread: Thread, pools: list[Record]) -> bool:
 def _frame_text(frame: Any, base: str) -> str:  # noqa: ANN401 - a frame
     """Return the innermost frame, and the innermost one of the program's own, as ``file:line function``."""
     lines = [
-        f"{shown_path(entry.filename, base)}:{entry.lineno} {entry.name}"
-        for entry in traceback.extract_stack(frame, limit=12)
+        f"{shown_path(entry.filename, base)}:{entry.lineno} {entry.name}" for entry in traceback.extract_stack(frame, limit=12)
     ]
     return " > ".join(lines[-3:])
-

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 #: Seconds for one program; generous, since machines can be ten times slower.
 DEADLINE = 120.0
@@ -42,7 +42,7 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, **(extra or {})}
 
 
-def run(  # noqa: PLR0913 - a program has this many sides
+def run(
     command: Sequence[str | os.PathLike[str]],
     *,
     env: Mapping[str, str] | None = None,
@@ -108,7 +108,7 @@ def python(tmp_path: Path) -> Callable[..., Ran]:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+def program(tmp_path: Path) -> Callable[..., Path]:
     """Write a program's text into the test's own folder and return its path."""
 
     def write(text: str, name: str = "app.py") -> Path:

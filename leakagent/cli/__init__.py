@@ -49,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _load(command: str) -> Callable[[list[str]], None]:
     if command == "doctor":
-        from .doctor import main as run  # noqa: PLC0415 - one command per process
+        from .doctor import main as run
     elif command == "report":
-        from .report import main as run  # noqa: PLC0415
+        from .report import main as run
     else:
-        from .run import main as run  # noqa: PLC0415
+        from .run import main as run
     return run

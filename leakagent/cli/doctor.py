@@ -93,14 +93,14 @@ def _probe() -> dict[str, Any]:
 
 
 def _hook_files() -> list[str]:
-    import site  # noqa: PLC0415 - not loaded with -S
+    import site
 
     folders = [*site.getsitepackages(), site.getusersitepackages()]
     return [
         path
         for folder in folders
         for name in ("leakagent.pth", "leakagent.start")
-        if os.path.exists(path := os.path.join(folder, name))  # noqa: PTH110, PTH118
+        if os.path.exists(path := os.path.join(folder, name))
     ]
 
 
@@ -120,10 +120,15 @@ def _importable(module: str) -> bool:
 
 def _lines(found: dict[str, Any]) -> list[str]:
     hook = found["hook"]
-    runs = "yes" if hook["active"] else "NO: with LEAKAGENT=1 the agent does not start; " + (
-        "install leakagent in this environment (pip), or put sitecustomize_template on PYTHONPATH"
-        if not found["hook_files"]
-        else "the interpreter skips .pth files (python -S, or a hidden file)"
+    runs = (
+        "yes"
+        if hook["active"]
+        else "NO: with LEAKAGENT=1 the agent does not start; "
+        + (
+            "install leakagent in this environment (pip), or put sitecustomize_template on PYTHONPATH"
+            if not found["hook_files"]
+            else "the interpreter skips .pth files (python -S, or a hidden file)"
+        )
     )
     lines = [
         f"leakagent {found['leakagent']}, Python {found['python']} ({found['executable']})",

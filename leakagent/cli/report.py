@@ -10,6 +10,7 @@ from leakagent.report.files import write_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from leakagent.core.findings import Report
@@ -32,9 +33,9 @@ def main(words: list[str]) -> None:
         sys.stdout.write(shown or f"leakagent: {report.program} left nothing open\n")
 
 
-def _arguments(words: list[str]) -> tuple[str, list[tuple[object, str]]]:
+def _arguments(words: list[str]) -> tuple[str, list[tuple[Callable[[Report], str], str]]]:
     paths: list[str] = []
-    outputs: list[tuple[object, str]] = []
+    outputs: list[tuple[Callable[[Report], str], str]] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -53,7 +54,7 @@ def _arguments(words: list[str]) -> tuple[str, list[tuple[object, str]]]:
 
 def _read(path: str) -> Report:
     try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - a name as the user gave it
+        with open(path, encoding="utf-8") as file:
             return json_report.from_dict(json.load(file))
     except OSError as error:
         _fail(f"{path}: {error.strerror}", 1)

@@ -47,12 +47,12 @@ def _options(words: list[str]) -> list[str]:
     while rest and rest[0].startswith("-") and rest[0] not in {"-m", "-c", "-", "--"}:
         word, equals, value = rest.pop(0).partition("=")
         if word in {"-h", "--help"}:
-            from . import USAGE  # noqa: PLC0415 - not at import: the package imports this module
+            from . import USAGE
 
             print(USAGE, end="")  # noqa: T201 - what was asked for
             raise SystemExit(0)
         if word == "--version":
-            from leakagent import __version__  # noqa: PLC0415
+            from leakagent import __version__
 
             print(f"leakagent {__version__}")  # noqa: T201
             raise SystemExit(0)
@@ -160,10 +160,8 @@ def _main_namespace(**names: object) -> dict[str, object]:
     namespace = vars(sys.modules["__main__"])
     builtins = namespace.get("__builtins__")
     namespace.clear()
-    namespace.update(
-        {"__name__": "__main__", "__doc__": None, "__package__": None, "__loader__": None, "__spec__": None}
-    )
-    if sys.version_info < (3, 14):  # noqa: UP036 - 3.14 makes it at its first use (PEP 649)
+    namespace.update({"__name__": "__main__", "__doc__": None, "__package__": None, "__loader__": None, "__spec__": None})
+    if sys.version_info < (3, 14):
         namespace["__annotations__"] = {}
     namespace["__builtins__"] = builtins
     namespace.update(names)
@@ -207,8 +205,8 @@ def _run_module(words: list[str]) -> None:
 def _run_path(words: list[str]) -> None:
     path = words[0]
     sys.argv = list(words)
-    full = os.path.abspath(path)  # noqa: PTH100 - pathlib is not imported for the program
-    if os.path.isdir(path) or _is_zip(path):  # noqa: PTH112
+    full = os.path.abspath(path)
+    if os.path.isdir(path) or _is_zip(path):
         _main_namespace()
         if sys.flags.isolated or getattr(sys.flags, "safe_path", False):
             sys.path.insert(0, full)
@@ -217,7 +215,7 @@ def _run_path(words: list[str]) -> None:
         interpreter.run_module_as_main("__main__", alter_argv=False)
         return
     try:
-        import io  # noqa: PLC0415 - loaded by every interpreter
+        import io
 
         with io.open_code(full) as file:
             source = file.read()
@@ -225,7 +223,7 @@ def _run_path(words: list[str]) -> None:
         # The words and status of ``python`` itself.
         sys.stderr.write(f"{sys.orig_argv[0]}: can't open file {full!r}: [Errno {error.errno}] {error.strerror}\n")
         raise SystemExit(2) from None
-    _set_path(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120
+    _set_path(os.path.dirname(os.path.realpath(path)))
     loader = _source_loader(full)
     namespace = _main_namespace(__file__=full, __cached__=None, __loader__=loader)
     if sys.version_info >= (3, 15):
@@ -235,7 +233,7 @@ def _run_path(words: list[str]) -> None:
 
 def _is_zip(path: str) -> bool:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:
             return file.read(4) in {b"PK\x03\x04", b"PK\x05\x06"} or _has_archive_end(path)
     except OSError:
         return False
@@ -245,7 +243,7 @@ def _has_archive_end(path: str) -> bool:
     # A zip file may have anything in front (``#!`` line of zipapp): the importer for paths knows.
     if path.endswith(".py"):
         return False
-    import zipimport  # noqa: PLC0415
+    import zipimport
 
     try:
         zipimport.zipimporter(path)
@@ -255,19 +253,19 @@ def _has_archive_end(path: str) -> bool:
 
 
 def _source_loader(path: str) -> object:
-    from importlib.machinery import SourceFileLoader  # noqa: PLC0415
+    from importlib.machinery import SourceFileLoader
 
     return SourceFileLoader("__main__", path)
 
 
 def _frozen_loader() -> object:
-    from importlib.machinery import BuiltinImporter  # noqa: PLC0415
+    from importlib.machinery import BuiltinImporter
 
     return BuiltinImporter
 
 
 def _remember_source(name: str, source: str) -> None:
     """Let tracebacks show the lines of ``-c`` code, as ``python`` does from 3.13 on."""
-    import linecache  # noqa: PLC0415
+    import linecache
 
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)

@@ -60,7 +60,7 @@ class Record:
 
     __slots__ = ("code", "created", "detail", "id", "kind", "lasti", "name", "pid", "ref", "stack", "state")
 
-    def __init__(  # noqa: PLR0913 - a record has this many facts
+    def __init__(  # noqa: PLR0913, PLR0917 - a record has this many facts
         self,
         number: int,
         kind: str,

@@ -88,7 +88,7 @@ def shown_path(path: str, base: str) -> str:
     """Shorten a path for people: relative to ``base`` or, for installed packages, starting at the package."""
     normal = path.replace("\\", "/")
     for mark in _LIBRARY_MARKS:
-        head, found, tail = normal.rpartition(mark)
+        _head, found, tail = normal.rpartition(mark)
         if found:
             return tail
     stdlib = _stdlib_dir()

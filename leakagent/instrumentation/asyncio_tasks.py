@@ -200,9 +200,7 @@ class Tasks:
 
         return _cancel_all_tasks
 
-    def _bounded(
-        self, original: Callable[[AbstractEventLoop], None], loop: AbstractEventLoop, seen: list[Observation]
-    ) -> None:
+    def _bounded(self, original: Callable[[AbstractEventLoop], None], loop: AbstractEventLoop, seen: list[Observation]) -> None:
         """Let asyncio cancel and await the tasks, but for no longer than the grace."""
         late: list[bool] = []
 

@@ -81,8 +81,11 @@ class ChromaClients:
                 self.registry.finish(record)
         return left
 
-    def close(self, record: Record) -> None:
+    def close(self, record: Record) -> bool:
         """Close one client, or stop the System of a client that is gone; does nothing in a forked child.
+
+        Returns:
+            Whether anything was closed.
 
         Raises:
             BaseException: What chromadb raises, Rust panics included.
@@ -90,13 +93,14 @@ class ChromaClients:
         """
         system = record.detail["system"]
         if record.pid != os.getpid() or not getattr(system, "_running", False):
-            return
+            return False
         client = record.resource()
         if client is not None and hasattr(client, "close"):
             client.close()
         if getattr(system, "_running", False) and not self._shared_with_others(record):
             system.stop()
             _forget(system)
+        return True
 
     def _shared_with_others(self, record: Record) -> bool:
         return any(

@@ -35,6 +35,7 @@ class Executors:
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch a module of `leakagent.instrumentation.TARGETS`."""
+        ends: tuple[str, ...]
         if module.__name__ == "multiprocessing.pool":
             # ThreadPool is a subclass of Pool and calls its constructor.
             pool, kind, ends = module.Pool, PROCESS_POOL, ("close", "terminate")

@@ -35,17 +35,15 @@ class ImportHook:
 
     def enable(self) -> None:
         """Start watching imports."""
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, self)
 
     def disable(self) -> None:
         """Stop watching imports."""
         if self in sys.meta_path:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
         self._wanted.clear()
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find a wanted module by the other finders and prepare the call (``importlib.abc.MetaPathFinder``)."""
         if name not in self._wanted or name in self._busy:
             return None

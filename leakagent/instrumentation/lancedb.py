@@ -88,11 +88,13 @@ class LanceConnections:
                 left.append(record)
         return left
 
-    def close(self, record: Record) -> None:
-        """Close a connection or table that is still open."""
+    def close(self, record: Record) -> bool:
+        """Close a connection or table that is still open; returns whether there was one."""
         resource = record.resource()
-        if resource is not None and record.pid == os.getpid() and _is_open(resource):
-            resource.close()
+        if resource is None or record.pid != os.getpid() or not _is_open(resource):
+            return False
+        resource.close()
+        return True
 
     def has_loop(self) -> bool:
         """Say whether lancedb's background loop belongs to this process and runs."""

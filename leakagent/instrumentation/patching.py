@@ -36,7 +36,7 @@ class Patches:
 
     def wrap(self, owner: type, name: str, wrapper: Callable[..., Any]) -> None:
         """Wrap ``owner.name`` by wrapt; ``wrapper(wrapped, instance, args, kwargs)`` is called in its place."""
-        import wrapt  # noqa: PLC0415 - see above
+        import wrapt
 
         original = vars(owner)[name]
         self._put(owner, name, original, wrapt.FunctionWrapper(original, wrapper))
@@ -66,6 +66,6 @@ class Patches:
 
 def _named_like(replacement: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
     """Give a function the name, documentation and signature of another."""
-    from functools import update_wrapper  # noqa: PLC0415 - whoever is patched has imported it already
+    from functools import update_wrapper
 
     return update_wrapper(replacement, original)

@@ -28,12 +28,12 @@ def runtime_folder(*, create: bool) -> str:
     """
     base = os.environ.get("XDG_RUNTIME_DIR", "")
     user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = os.path.join(base, "leakagent") if base else ""  # noqa: PTH118 - no pathlib inside the program
-    if not base or not os.path.isdir(base):  # noqa: PTH112
-        folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"leakagent-{user}")  # noqa: PTH118, S108 - checked below
+    folder = os.path.join(base, "leakagent") if base else ""
+    if not base or not os.path.isdir(base):
+        folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"leakagent-{user}")  # noqa: S108 - checked below
     if create:
         try:
-            os.mkdir(folder, 0o700)  # noqa: PTH102
+            os.mkdir(folder, 0o700)
         except FileExistsError:
             pass
         except OSError:
@@ -53,10 +53,10 @@ def _spool(marker: str, *, create: bool) -> str:
     folder = runtime_folder(create=create)
     if not folder:
         return ""
-    spool = os.path.join(folder, "spool-" + marker.replace(":", "-"))  # noqa: PTH118
+    spool = os.path.join(folder, "spool-" + marker.replace(":", "-"))
     if create:
         try:
-            os.mkdir(spool, 0o700)  # noqa: PTH102
+            os.mkdir(spool, 0o700)
         except FileExistsError:
             pass
         except OSError:
@@ -80,11 +80,11 @@ def hand_over(environ: Mapping[str, str], text: str) -> bool:
     spool = _spool(environ[config.ROOT_VARIABLE], create=True)
     if not spool:
         return False
-    final = os.path.join(spool, f"{os.getpid()}-{config.start_time(os.getpid())}.json")  # noqa: PTH118
+    final = os.path.join(spool, f"{os.getpid()}-{config.start_time(os.getpid())}.json")
     try:
-        with open(final + ".part", "w", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        with open(final + ".part", "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
-        os.replace(final + ".part", final)  # noqa: PTH105
+        os.replace(final + ".part", final)
     except OSError:
         return False
     return True
@@ -94,20 +94,20 @@ def take_over(marker: str) -> Iterator[str]:
     """Return the reports that children of this root have handed over, and remove them."""
     spool = _spool(marker, create=False)
     try:
-        names = sorted(os.listdir(spool)) if spool else []  # noqa: PTH208
+        names = sorted(os.listdir(spool)) if spool else []
     except OSError:
         return
     for name in names:
-        path = os.path.join(spool, name)  # noqa: PTH118
+        path = os.path.join(spool, name)
         try:
-            if name.endswith(".json") and os.lstat(path).st_size <= _LARGEST and not os.path.islink(path):  # noqa: PTH114
-                with open(path, encoding="utf-8") as file:  # noqa: PTH123
+            if name.endswith(".json") and os.lstat(path).st_size <= _LARGEST and not os.path.islink(path):
+                with open(path, encoding="utf-8") as file:
                     yield file.read()
-            os.unlink(path)  # noqa: PTH108
+            os.unlink(path)
         except OSError:
             continue
     try:
-        os.rmdir(spool)  # noqa: PTH106
+        os.rmdir(spool)
     except OSError:
         return
 
@@ -116,7 +116,7 @@ def sweep() -> None:
     """Remove the spool folders of roots that are gone."""
     folder = runtime_folder(create=False)
     try:
-        names = os.listdir(folder) if folder else []  # noqa: PTH208
+        names = os.listdir(folder) if folder else []
     except OSError:
         return
     for name in names:

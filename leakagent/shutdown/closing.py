@@ -110,7 +110,7 @@ def in_time(seconds: float, work: Callable[[], None]) -> bool:
         False if it was not done in time; it goes on in its daemon thread then.
 
     """
-    import _thread  # noqa: PLC0415 - at the end only
+    import _thread
 
     done = _thread.allocate_lock()
     done.acquire()

@@ -130,16 +130,16 @@ def is_multiprocessing_child() -> bool:
 
 def run_module_as_main(name: str, *, alter_argv: bool) -> None:
     """Run a module as ``python -m name`` does."""
-    import runpy  # noqa: PLC0415 - only for this command
+    import runpy
 
     runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def private_names() -> dict[str, bool]:
     """Return each private name with whether this interpreter has it; modules that are not loaded are loaded."""
-    import asyncio.runners  # noqa: PLC0415
-    import concurrent.futures.thread as futures_thread  # noqa: PLC0415
-    import threading  # noqa: PLC0415
+    import asyncio.runners
+    import concurrent.futures.thread as futures_thread
+    import threading
 
     with futures_thread.ThreadPoolExecutor(1) as pool:
         return {

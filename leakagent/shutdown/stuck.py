@@ -25,7 +25,7 @@ _FUTEX = {"x86_64": "202", "aarch64": "98", "i686": "240", "armv7l": "240", "ris
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - pathlib is not imported by us
+        with open(path, encoding="ascii", errors="replace") as file:
             return file.read()
     except OSError:
         return ""

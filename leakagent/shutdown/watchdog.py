@@ -35,7 +35,7 @@ class Watchdog:
         try:
             _thread.start_new_thread(self._watch, (lock, seconds))
         except RuntimeError:
-            import faulthandler  # noqa: PLC0415 - only here
+            import faulthandler
 
             try:
                 faulthandler.dump_traceback_later(seconds, exit=True)
@@ -46,7 +46,7 @@ class Watchdog:
     def disarm(self) -> None:
         """Call the watchdog off."""
         if self._faulthandler:
-            import faulthandler  # noqa: PLC0415 - only here
+            import faulthandler
 
             faulthandler.cancel_dump_traceback_later()
             self._faulthandler = False
@@ -58,7 +58,7 @@ class Watchdog:
         if lock.acquire(timeout=seconds):
             return
         os.write(2, f"leakagent: its own clean-up took longer than {seconds:g} s and is cut off here:\n".encode())
-        import faulthandler  # noqa: PLC0415 - only here
+        import faulthandler
 
         try:
             faulthandler.dump_traceback(file=2, all_threads=True)

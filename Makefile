@@ -1,0 +1,16 @@
+# A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
+PYTHON ?= python3
+
+.PHONY: demo test check clean
+
+demo:
+	@$(PYTHON) .ci/test.py demo
+
+test:
+	@$(PYTHON) .ci/test.py test
+
+check:
+	@$(PYTHON) .ci/test.py check
+
+clean:
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache
