@@ -111,10 +111,13 @@ class Ending:
             self.watchdog.arm(settings.budget)
         try:
             report = self.close()
-            told = self._tell(report)
+            fails = bool(report.findings) and self._fails_on_leak()
+            if fails:
+                report.own_status, report.status = report.status, LEAK_STATUS
+            self._tell(report)
         finally:
             self.watchdog.disarm()
-        if told and settings.fail_on_leak and not self.agent.child and self.agent.exit_status() == (0, None):
+        if fails:
             for stream in (sys.stdout, sys.stderr):
                 guard.call("flush", stream.flush)
             os._exit(LEAK_STATUS)
@@ -303,23 +306,25 @@ class Ending:
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
-    def _tell(self, report: Report) -> bool:
-        """Write the report; returns whether there was something to tell."""
+    def _fails_on_leak(self) -> bool:
+        return self.agent.settings.fail_on_leak and not self.agent.child and self.agent.exit_status() == (0, None)
+
+    def _tell(self, report: Report) -> None:
         from .report.spec import parse_spec
 
         agent = self.agent
         files = any(part.strip().partition(":")[0] in {"json", "html", "markdown"} for part in agent.settings.report.split(","))
         if not report.findings and (agent.child or not files):
-            return False
+            return
         from .report import write
 
         if agent.child:
             from .report.json_report import dumps
 
             if not report.findings or family.hand_over(os.environ, dumps(report)):
-                return bool(report.findings)
-        write.emit(report, parse_spec(agent.settings.report), sys.stderr, is_child=agent.child)
-        return bool(report.findings)
+                return
+        targets = parse_spec(agent.settings.report)
+        write.emit(report, targets, sys.stderr, is_child=agent.child, base=agent.base)
 
 
 def _task_reason(observation: Observation, *, lost: bool) -> str:

@@ -150,7 +150,8 @@ class Report:
         python: Version of the interpreter, ``3.11.7``.
         leakagent: Version of the agent.
         started, ended: ``time.time()`` of start and end.
-        status: Exit status the program has, or None when the agent can't know it.
+        status: Exit status the process ends with, or None when the agent can't know it.
+        own_status: The program's own exit status, where ``--fail-on-leak`` puts another one in its place, else None.
         signal: Number of the signal that ends the program, or None.
         findings: Biggest first.
         receipt: One `StageReceipt` per stage, in order.
@@ -165,6 +166,7 @@ class Report:
         "ended",
         "findings",
         "leakagent",
+        "own_status",
         "parent_pid",
         "pid",
         "program",
@@ -187,6 +189,7 @@ class Report:
         self.started = 0.0
         self.ended = 0.0
         self.status: int | None = None
+        self.own_status: int | None = None
         self.signal: int | None = None
         self.findings: list[Finding] = []
         self.receipt: list[StageReceipt] = []

@@ -113,7 +113,7 @@ def _run(report: Report) -> str:
     ]
     status = exit_text(report)
     if status:
-        parts.append(f"exit status kept: {_shown(status)}")
+        parts.append(_shown(status))
     return " &middot; ".join(parts)
 
 

@@ -31,7 +31,7 @@ def render(report: Report) -> str:
         "",
     ]
     status = exit_text(report)
-    told = [f"exit status kept: {status}"] if status else []
+    told = [status] if status else []
     told += [f"Python {safe(report.python, 40)}, leakagent {safe(report.leakagent, 40)}, process {report.pid}"]
     return "\n".join((*lines, escaped("; ".join(told)))) + "\n"
 

@@ -211,7 +211,7 @@ def _first(texts: Iterable[str]) -> str:
 
 def _footer(page: _Page, report: Report, details: str) -> None:
     status = exit_text(report)
-    parts = [f"exit status kept: {status}"] if status else []
+    parts = [status] if status else []
     if details:
         parts.append(f"details: {_command(details)}")
     parts.append("quiet: LEAKAGENT_REPORT=off")

@@ -183,10 +183,12 @@ def place(site: Site) -> str:
 
 
 def exit_text(report: Report) -> str:
-    """Say how the program ends: ``0``, ``SIGTERM (-15)``, or nothing when that is not known."""
+    """Say how the process ends: ``exit status kept: 0``, or nothing when that is not known."""
     if report.signal is not None:
-        return f"{signal_name(report.signal)} (-{report.signal})"
-    return "" if report.status is None else str(report.status)
+        return f"exit status kept: {signal_name(report.signal)} (-{report.signal})"
+    if report.own_status is not None:
+        return f"exit status: {report.status} (--fail-on-leak; the program's own was {report.own_status})"
+    return "" if report.status is None else f"exit status kept: {report.status}"
 
 
 def signal_name(signum: int) -> str:
