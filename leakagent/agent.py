@@ -146,8 +146,8 @@ class Agent:
             self.last()
 
     def last(self) -> None:
-        """Run the second part of the end."""
-        if self.is_active():
+        """Run the second part of the end; a program that loaded nothing of interest has none."""
+        if self.is_active() and (self.parts or self._must_know_status()):
             guard.call("end of the program", self.ending().last)
 
     def forked(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import traceback
 
 from . import __version__, config, guard
 from .core import findings as f
@@ -14,8 +13,6 @@ from .core.records import LANCEDB_TABLE, LIVE, THREAD_POOL, Record
 from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
 from .processes import family
-from .report.fingerprint import complete, merge
-from .report.fixes import fix_for
 from .shutdown import interpreter
 from .shutdown.closing import CLIENT_SECONDS, QUIET_SHARE, Stages, Waiting, in_time
 from .shutdown.watchdog import Watchdog
@@ -190,15 +187,25 @@ class Ending:
             found += [self._client(record) for record in records if record.kind != LANCEDB_TABLE]
         if not agent.child:
             found += guard.call("findings of children", self._of_children) or []
-        for finding in found:
-            complete(finding)
-        report.findings = merge(one for one in found if not ignored(one, agent.settings.ignore))
+        report.findings = self._told(found)
         report.receipt = self._receipt()
         report.totals = {kind: counts.as_totals() for kind, counts in sorted(agent.registry.counts.items())}
         report.agent = {"seconds": agent.seconds, "bytes": agent.registry.memory(), "disabled": dict(guard.disabled)}
         return report
 
+    def _told(self, found: list[Finding]) -> list[Finding]:
+        """Return the findings that are told, one per fingerprint."""
+        if not found:
+            return []
+        from .report.fingerprint import complete, merge  # only for programs that left something
+
+        for finding in found:
+            complete(finding)
+        return merge(one for one in found if not ignored(one, self.agent.settings.ignore))
+
     def _finding(self, record: Record, reason: str, **more: Any) -> Finding:  # noqa: ANN401 - passed on
+        from .report.fixes import fix_for  # only for programs that left something
+
         return finding_of(record, reason, base=self.agent.base, fix=fix_for(reason, record.kind), **more)
 
     def _tasks(self) -> list[Finding]:
@@ -283,11 +290,11 @@ class Ending:
         return self._finding(record, f.NOT_CLOSED, evidence=evidence, action=action)
 
     def _of_children(self) -> list[Finding]:
-        from .report.json_report import from_dict
-
         found: list[Finding] = []
         for text in family.take_over(os.environ.get(config.ROOT_VARIABLE, "")):
             import json
+
+            from .report.json_report import from_dict  # only if there are any
 
             try:
                 found += from_dict(json.loads(text)).findings
@@ -310,8 +317,6 @@ class Ending:
         return self.agent.settings.fail_on_leak and not self.agent.child and self.agent.exit_status() == (0, None)
 
     def _tell(self, report: Report) -> None:
-        from .report.spec import parse_spec
-
         agent = self.agent
         files = any(part.strip().partition(":")[0] in {"json", "html", "markdown"} for part in agent.settings.report.split(","))
         if not report.findings and (agent.child or not files):
@@ -323,7 +328,7 @@ class Ending:
 
             if not report.findings or family.hand_over(os.environ, dumps(report)):
                 return
-        targets = parse_spec(agent.settings.report)
+        targets = write.parse_spec(agent.settings.report)
         write.emit(report, targets, sys.stderr, is_child=agent.child, base=agent.base)
 
 
@@ -339,6 +344,8 @@ def _is_worker(thread: Thread, pools: list[Record]) -> bool:
 
 def _frame_text(frame: Any, base: str) -> str:  # noqa: ANN401 - a frame
     """Return the innermost frame, and the innermost one of the program's own, as ``file:line function``."""
+    import traceback  # only for stuck threads
+
     lines = [
         f"{shown_path(entry.filename, base)}:{entry.lineno} {entry.name}" for entry in traceback.extract_stack(frame, limit=12)
     ]

@@ -157,26 +157,19 @@ class Tasks:
             patches.replace(*owner, self._make_cancel_all)
 
     def _make_create_task(self, original: Callable[..., Task[Any]]) -> Callable[..., Task[Any]]:
-        young, ref, now = self._young, weakref.ref, time.monotonic
-        with_site = self.registry.level != "count"
-        with_stack = self.registry.level == "stack"
-        get_frame = interpreter.caller
+        young, ref, now, frame_of = self._young, weakref.ref, time.monotonic, interpreter.frame_of
+        level = self.registry.level
 
         def create_task(loop: AbstractEventLoop, coro: Any, **kwargs: Any) -> Task[Any]:  # noqa: ANN401
             task = original(loop, coro, **kwargs)
             try:
-                if with_site:
-                    frame = get_frame(1)
-                    if frame is not None and frame.f_globals.get("__package__") == "asyncio":
+                place, lasti = None, 0
+                if level != "count":
+                    frame = frame_of(1)
+                    if frame.f_globals.get("__package__") == "asyncio":
                         frame = creating_frame(frame)
-                    if frame is None:
-                        young.extend((ref(task), None, 0, now()))
-                    elif with_stack:
-                        young.extend((ref(task), capture_stack(frame), 0, now()))
-                    else:
-                        young.extend((ref(task), frame.f_code, frame.f_lasti, now()))
-                else:
-                    young.extend((ref(task), None, 0, now()))
+                    place, lasti = (frame.f_code, frame.f_lasti) if level == "site" else (capture_stack(frame), 0)
+                young.extend((ref(task), place, lasti, now()))
                 if len(young) > SWEEP_AT:
                     self._sweep()
             except Exception as error:  # noqa: BLE001 - the program must never see it
@@ -287,14 +280,20 @@ class Tasks:
             while True:
                 turn = self._taken
                 flat = self._young[:]
-                entries = [TaskEntry(*flat[index : index + 4]) for index in range(0, len(flat), 4)]
+                entries = [
+                    TaskEntry(reference, *flat[index + 1 : index + 4])
+                    for index, reference in zip(range(0, len(flat), 4), flat[::4], strict=True)
+                    if (task := reference()) is not None and not task.done()
+                ]
+                task = None
                 self._flight = entries
                 delete, cut = self._young.__delitem__, slice(0, len(flat))
                 if turn == self._taken:
                     delete(cut)
                     self._taken = turn + 1
                     break
-            self.registry.count(TASK).add(len(entries), 0)
+            made = len(flat) // 4
+            self.registry.count(TASK).add(made, made - len(entries))
             return entries
 
     def _sweep(self) -> None:
@@ -364,9 +363,12 @@ class Tasks:
 
 
 def _only_its_waiter_refers_to(box: list[Any]) -> bool:
-    # One reference from the box, one for the call, one from the waiter's callback; a second one that is part of
-    # the cycle (``self.task = ...`` in an object that only the task keeps) is let through as well.
-    return sys.getrefcount(box[0]) <= 4  # noqa: PLR2004
+    """Say whether it is worth a proof: a task that waits for nothing is ready to run, and in the loop's queue.
+
+    One reference from the box, one for the call, one from the waiter's callback; a second one that is part of the cycle
+    (``self.task = ...`` in an object that only the task keeps) is let through as well.
+    """
+    return interpreter.waiter_of(box[0]) is not None and sys.getrefcount(box[0]) <= 4  # noqa: PLR2004
 
 
 def _pending_tasks(loop: AbstractEventLoop) -> list[Any]:

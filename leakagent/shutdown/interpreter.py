@@ -114,6 +114,10 @@ def thread_frame(thread: Thread) -> FrameType | None:
     return None if thread.ident is None else sys._current_frames().get(thread.ident)  # noqa: SLF001
 
 
+#: ``sys._getframe``: the frame that many calls above the caller (documented, "for internal and specialized purposes only").
+frame_of = sys._getframe  # noqa: SLF001
+
+
 def caller(depth: int) -> FrameType | None:
     """Return the frame ``depth`` calls above the caller, or None if the stack is shorter."""
     try:
