@@ -163,9 +163,10 @@ class Tasks:
         def create_task(loop: AbstractEventLoop, coro: Any, **kwargs: Any) -> Task[Any]:  # noqa: ANN401
             task = original(loop, coro, **kwargs)
             try:
-                place, lasti = None, 0
+                place: Any = None
+                lasti = 0
                 if level != "count":
-                    frame = frame_of(1)
+                    frame: Any = frame_of(1)
                     if frame.f_globals.get("__package__") == "asyncio":
                         frame = creating_frame(frame)
                     place, lasti = (frame.f_code, frame.f_lasti) if level == "site" else (capture_stack(frame), 0)
