@@ -153,11 +153,8 @@ class Ending:
         def work() -> None:
             for record in records:
                 part = self.agent.parts["chromadb" if record.kind.startswith("chromadb") else "lancedb"]
-                begin = time.monotonic()
                 try:
-                    done = part.close(record)
-                    seconds_taken = time.monotonic() - begin
-                    self._closed[record.id] = f"closed by leakagent in {seconds_taken:.2f} s" if done else ""
+                    self._closed[record.id] = f.CLOSED if part.close(record) else f.NONE
                     record.detail["closed"] = True
                 except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
                     self._closed[record.id] = f"closing it raised {type(error).__name__}"
@@ -283,11 +280,12 @@ class Ending:
         return found
 
     def _client(self, record: Record) -> Finding:
-        done = self._closed.get(record.id, "")
+        done = self._closed.get(record.id, f.NONE)
         evidence = [] if record.state == LIVE else ["dropped without close()"]
-        evidence += [done] if done else []
-        action = f.CLOSED if done.startswith("closed") else f.NONE
-        return self._finding(record, f.NOT_CLOSED, evidence=evidence, action=action)
+        if done not in f.ACTIONS:
+            evidence.append(done)
+            done = f.NONE
+        return self._finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
 
     def _of_children(self) -> list[Finding]:
         found: list[Finding] = []

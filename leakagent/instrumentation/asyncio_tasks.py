@@ -189,7 +189,9 @@ class Tasks:
 
     def _make_cancel_all(self, original: Callable[[AbstractEventLoop], None]) -> Callable[[AbstractEventLoop], None]:
         def _cancel_all_tasks(loop: AbstractEventLoop) -> None:
-            seen = guard.call("asyncio loops", self._observe_loop, loop) or []
+            # Up to 3.10 an interrupted main coroutine is still pending here.
+            main = interpreter.frame_of(1).f_locals.get("main")
+            seen = guard.call("asyncio loops", self._observe_loop, loop, main) or []
             self._bounded(original, loop, seen)
 
         return _cancel_all_tasks
@@ -214,6 +216,8 @@ class Tasks:
                 task = observation.entry.ref()
                 if task is not None and not task.done():
                     observation.refused = True
+                    if observation not in self.left and observation not in self.lost:
+                        self.left.append(observation)
             for task in _pending_tasks(loop):
                 interpreter.silence_destroyed(task)
         finally:
@@ -312,12 +316,17 @@ class Tasks:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def _observe_loop(self, loop: AbstractEventLoop) -> list[Observation]:
-        """Note what is pending when a loop ends."""
+    def _observe_loop(self, loop: AbstractEventLoop, main: object = None) -> list[Observation]:
+        """Note what is pending when a loop ends.
+
+        The loop's own helpers are left out.  If the main coroutine itself was interrupted (Ctrl+C), nothing has outlived it: only
+        lost tasks are told then.
+        """
         entries = {id(task): entry for entry in self.entries() if (task := entry.ref()) is not None}
         task = None
         seen: list[Observation] = []
-        pending = _pending_tasks(loop)
+        pending = [task for task in _pending_tasks(loop) if not _is_helper(task)]
+        interrupted = main is not None and any(task.get_coro() is main for task in pending)
         while pending:
             entry = entries.get(id(pending[-1]))
             if entry is None:
@@ -335,7 +344,7 @@ class Tasks:
             if lost:
                 entry.lost = True
                 self.lost.append(observation)
-            elif not entry.lost:
+            elif not entry.lost and not interrupted:
                 self.left.append(observation)
         return seen
 
@@ -376,6 +385,12 @@ def _pending_tasks(loop: AbstractEventLoop) -> list[Any]:
     """Return the loop's pending tasks.  The caller's list is the only reference that stays."""
     tasks = sys.modules["asyncio"].all_tasks(loop)
     return [task for task in tasks if not task.done()]
+
+
+def _is_helper(task: Any) -> bool:  # noqa: ANN401 - a task
+    """Say whether a loop made the task for its own end (``shutdown_asyncgens``, ``shutdown_default_executor``)."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename == sys.modules["asyncio.base_events"].__file__
 
 
 def awaiting(task: Any) -> list[tuple[str, int, str]]:  # noqa: ANN401 - a task

@@ -52,7 +52,7 @@ _KIND_NAMES = {
 
 _ACTION_TEXTS = {
     CLOSED: "closed by leakagent",
-    CANCELLED: "cancelled by leakagent",
+    CANCELLED: "cancelled with its loop",
     DRAINED: "finished its work and ended by itself",
     TERMINATED: "ended on SIGTERM from leakagent",
     KILLED: "killed by leakagent",

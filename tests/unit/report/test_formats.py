@@ -117,7 +117,7 @@ MARKDOWN = """\
 | ---: | --- | --- | --- | --- | --- |
 | 31 | asyncio task | lost: only leakagent kept it alive | `rag/chat.py:88 stream_answer` (yours)<br>\
 `asyncio.create_task(self._stream(question))` | oldest 2 m 04 s<br>`waiting in httpx receive`<br>\
-`started by POST /chat`<br>trace `1c1e27e11c1e27e11c1e27e11c1e27e1`<br>cancelled by leakagent | \
+`started by POST /chat`<br>trace `1c1e27e11c1e27e11c1e27e11c1e27e1`<br>cancelled with its loop | \
 `keep the task: self._tasks.add(t); t.add_done_callback(self._tasks.discard)  (or a TaskGroup)` |
 | 2 | process | its starter is gone | `jobs/embed.py:41 build_index` (yours)<br>\
 `p = Process(target=embed, args=(shard,))` | `pid 4121 ended on SIGTERM after 0.2 s`<br>`pid 4122 killed after 3.0 s`\

@@ -31,7 +31,7 @@ leakagent: 34 resources were still open when app.py ended (closed in 1.8 s, 1 pr
 
   31 x asyncio task    lost: only leakagent kept it alive   yours    rag/chat.py:88 stream_answer
          > asyncio.create_task(self._stream(question))
-         oldest 2 m 04 s · waiting in httpx receive · started by POST /chat · trace 1c1e27e1 · cancelled by leakagent
+         oldest 2 m 04 s · waiting in httpx receive · started by POST /chat · trace 1c1e27e1 · cancelled with its loop
          fix  keep the task: self._tasks.add(t); t.add_done_callback(self._tasks.discard)  (or a TaskGroup)
    2 x process         its starter is gone                  yours    jobs/embed.py:41 build_index
          > p = Process(target=embed, args=(shard,))
@@ -54,7 +54,7 @@ leakagent: 34 resources were still open when app.py ended (closed in 1.8 s, 1
          yours    rag/chat.py:88 stream_answer
          > asyncio.create_task(self._stream(question))
          oldest 2 m 04 s; waiting in httpx receive; started by POST /chat
-         trace 1c1e27e1; cancelled by leakagent
+         trace 1c1e27e1; cancelled with its loop
          fix  keep the task: self._tasks.add(t);
               t.add_done_callback(self._tasks.discard)  (or a TaskGroup)
    2 x process         its starter is gone
