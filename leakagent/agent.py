@@ -15,6 +15,7 @@ from .shutdown import interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
@@ -63,17 +64,18 @@ class Agent:
         self.hook.enable()
         if self.settings.level != "off":
             self._instrument()
-        for name in ("threading", "concurrent.futures.thread", "concurrent.futures.process"):
-            # Callbacks run in reverse order: ours has to be registered after that of each of these modules.
-            self.hook.when_imported(name, "exit", lambda _module: self._register_before_join())
+        # Callbacks run in reverse order, so each is registered right after that of the module it has to run before.
+        for name, callback in (
+            ("threading", self.before_join),
+            ("concurrent.futures.thread", self.before_workers_join),
+            ("concurrent.futures.process", self.main_has_ended),
+        ):
+            self.hook.when_imported(name, "exit", lambda _module, run=callback: _register(run))  # type: ignore[misc]
         if self.owner == "environment" and self._must_know_status():
             self.patches.replace(sys, "exit", self._make_exit)
         if hasattr(os, "register_at_fork") and not _fork_hook:
             _fork_hook.append(True)
             os.register_at_fork(after_in_child=_after_fork)
-
-    def _register_before_join(self) -> None:
-        interpreter.register_before_join(self.before_join)
 
     def _instrument(self) -> None:
         for name, part in TARGETS.items():
@@ -137,13 +139,21 @@ class Agent:
         """Say whether this agent is the one in force in this process."""
         return bool(_current) and _current[0] is self and self.pid == os.getpid()
 
+    def main_has_ended(self) -> None:
+        """Note what is there when the main thread has ended (`leakagent.shutdown.closing`)."""
+        if self.is_active():
+            guard.call("end of the program", self.ending().note)
+
+    def before_workers_join(self) -> None:
+        """Wait for the workers of executors, in place of Python, which would wait for stuck ones for ever."""
+        if self.is_active():
+            guard.call("end of the program", self.ending().wait_for_workers)
+
     def before_join(self) -> None:
-        """Run the first part of the end (`leakagent.shutdown.closing`)."""
-        if not self.is_active():
-            return
-        guard.call("end of the program", self.ending().before_join)
-        if interpreter.is_multiprocessing_child():
-            self.last()
+        """Prepare the join of the other threads; in a child of multiprocessing, which has no exit handlers, end as well."""
+        if self.is_active():
+            last = self.last if interpreter.is_multiprocessing_child() else None
+            guard.call("end of the program", self.ending().before_join, last)
 
     def last(self) -> None:
         """Run the second part of the end; a program that loaded nothing of interest has none."""
@@ -174,6 +184,10 @@ class Agent:
             return 1, None
         called = self.exit_called[0] if self.exit_called else 0
         return (called if isinstance(called, int) else None), None
+
+
+def _register(callback: Callable[[], None]) -> None:
+    interpreter.register_before_join(callback)
 
 
 def _status_of(code: object) -> int:
@@ -291,7 +305,7 @@ def shutdown() -> dict[str, Any]:
     from .report.json_report import to_dict
 
     ending = _require().ending()
-    ending.before_join()
+    ending.note()
     return to_dict(ending.close())
 
 

@@ -9,8 +9,8 @@ What does not work.  ``sitecustomize`` alone: the first one on the path hides al
 brings one.  A ``.pth`` that imports a module which then looks at the variable: costs a third of an interpreter start for
 everybody who does not want the agent.  Deciding by command line what to patch: programs start programs.
 
-What we do.  ``leakagent.pth`` (and ``leakagent.start``, PEP 829, for Python 3.15) tests the variable in the hook line itself and
-calls `start` only if it is set.  `start` uses the standard library's already loaded modules, runs once per process, never
+What we do.  ``leakagent.pth`` tests the variable in the hook line itself and calls `start` only if it is set; Python 3.15 reads
+``leakagent.start`` in its place (PEP 829), which can only name a function: one in a module of a few lines that tests it.  `start` uses the standard library's already loaded modules, runs once per process, never
 raises, and knows two kinds of helper process: multiprocessing's resource tracker, which is left alone for good, and its
 fork server, which is left alone itself but whose forked children are the program's, so that the agent starts in them.
 

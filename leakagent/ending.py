@@ -14,11 +14,12 @@ from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
 from .processes import family
 from .shutdown import interpreter
-from .shutdown.closing import CLIENT_SECONDS, QUIET_SHARE, Stages, Waiting, in_time
+from .shutdown.closing import CLIENT_SECONDS, QUIET_SHARE, Stages, in_time, wait_like_python
 from .shutdown.watchdog import Watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from threading import Thread
     from typing import Any
 
@@ -37,21 +38,20 @@ class Ending:
         self.agent = agent
         self.stages = Stages(agent.settings.budget)
         self.watchdog = Watchdog(lambda: agent.exit_status()[0])
-        self._joined = False
+        self._noted = False
         self._finished = False
         self._busy_jobs: dict[int, tuple[int, int]] = {}
         self._children: list[tuple[Record, float]] = []
-        self._stuck: list[tuple[Thread, str]] = []
+        self._stuck: dict[Thread, str] = {}
         self._closed: dict[int, str] = {}
 
     # -- before other threads are joined -----------------------------------------------------------------------------
 
-    def before_join(self) -> None:
-        """Note what Python is going to wait for, and let go of threads that are proven stuck."""
-        if self._joined:
+    def note(self) -> None:
+        """Note what Python is going to wait for."""
+        if self._noted:
             return
-        self._joined = True
-        begin = time.perf_counter()
+        self._noted = True
         processes = self.agent.parts.get("processes")
         if processes is not None:
             self._children = [
@@ -59,38 +59,60 @@ class Ending:
                 for record in processes.alive()
                 if not record.detail["pool"] and not record.resource().daemon
             ]
-        if self._pools():
-            self._busy_jobs = {record.id: interpreter.pool_load(record.resource()) for record in self._pools()}
-        waiting = Waiting()
-        if waiting.alive(self._workers_are_busy):
-            self.stages.run("executors", self.agent.settings.budget, lambda seconds: self._wait(waiting, seconds))
-        else:
-            self.agent.seconds += time.perf_counter() - begin
+        self._busy_jobs = {record.id: interpreter.pool_load(record.resource()) for record in self._pools()}
+
+    def wait_for_workers(self) -> None:
+        """Wait for the workers of executors, but not for those that are proven stuck."""
+        self.note()
+        workers = [thread for thread in interpreter.worker_threads() if thread.is_alive()]
+        if workers:
+            interpreter.end_workers()
+            self.stages.run("executors", self.agent.settings.budget, lambda seconds: self._wait_for_workers(workers, seconds))
+
+    def before_join(self, last: Callable[[], None] | None = None) -> None:
+        """Have the other threads waited for in the same way when Python comes to that; call ``last`` when they have ended."""
+        self.note()
+        if self._own_threads():
+            interpreter.before_thread_join(lambda: self._wait_for_threads(last))
+        elif last is not None:
+            last()
 
     def _pools(self) -> list[Record]:
         return [record for record in self.agent.registry.of_kind(THREAD_POOL) if hasattr(record.resource(), "submit")]
 
-    def _workers_are_busy(self) -> bool:
-        known: set[Thread] = set()
-        for record in self._pools():
-            pool = record.resource()
-            if pool is None:
-                continue
-            if any(interpreter.pool_load(pool)):
-                return True
-            known.update(interpreter.pool_threads(pool))
-        # A worker whose pool was dropped lives only as long as it has something to do.
-        return any(thread.is_alive() and thread not in known for thread in interpreter.worker_threads())
-
-    def _wait(self, waiting: Waiting, seconds: float) -> tuple[int, int]:
-        asked = sum(sum(load) for load in self._busy_jobs.values()) or len(waiting.threads)
-        stuck = waiting.until_done_or_stuck(seconds * QUIET_SHARE, self._workers_are_busy)
+    def _wait_for_workers(self, workers: list[Thread], seconds: float) -> tuple[int, int]:
+        stuck = wait_like_python(lambda: [thread for thread in workers if thread.is_alive()], seconds * QUIET_SHARE)
         for thread in stuck:
-            frame = interpreter.thread_frame(thread)
-            where = "" if frame is None else _frame_text(frame, self.agent.base)
-            self._stuck.append((thread, where))
-            interpreter.let_go(thread)
-        return asked, len(stuck)
+            self._note_stuck(thread)
+            interpreter.no_longer_joined(thread)
+        return sum(sum(load) for load in self._busy_jobs.values()), len(stuck)
+
+    def _own_threads(self) -> list[Thread]:
+        """Return the threads that Python waits for."""
+        threading: Any = sys.modules["threading"]
+        ends = {threading.current_thread(), threading.main_thread()}
+        return [thread for thread in threading.enumerate() if not thread.daemon and thread not in ends]
+
+    def _wait_for_threads(self, last: Callable[[], None] | None) -> None:
+        def wait(seconds: float) -> tuple[int, int]:
+            asked = self._own_threads()
+            known = set(self._stuck)
+            stuck = wait_like_python(
+                lambda: [thread for thread in self._own_threads() if thread not in known], seconds * QUIET_SHARE
+            )
+            for thread in stuck:
+                self._note_stuck(thread)
+            for thread in self._stuck:
+                interpreter.let_go(thread)
+            return len(asked), len(stuck)
+
+        self.stages.run("threads", self.agent.settings.budget, wait)
+        if last is not None:
+            last()
+
+    def _note_stuck(self, thread: Thread) -> None:
+        frame = interpreter.thread_frame(thread)
+        self._stuck[thread] = "" if frame is None else _frame_text(frame, self.agent.base)
 
     # -- the last exit handler ---------------------------------------------------------------------------------------
 
@@ -99,10 +121,7 @@ class Ending:
         if self._finished:
             return
         self._finished = True
-        if not self._joined:
-            if "threading" in sys.modules:
-                self.before_join()
-            self._joined = True
+        self.note()
         settings = self.agent.settings
         if self._has_clients():
             self.watchdog.arm(settings.budget)
@@ -239,7 +258,7 @@ class Ending:
         pools = self.agent.parts.get("executors")
         if pools is None:
             return []
-        stuck = dict(self._stuck)
+        stuck = self._stuck
         found = []
         for record in pools.left_over():
             resource = record.resource()
@@ -254,7 +273,7 @@ class Ending:
                 evidence += [f"a worker was stuck at {where}" for where in hung]
                 action = f.RELEASED
             finding = self._finding(record, f.BLOCKS_EXIT if hung else f.NOT_SHUT_DOWN, evidence=evidence, action=action)
-            if pool_is_a_leak(finding, busy=bool(queued or running or hung)):
+            if pool_is_a_leak(finding, stuck=bool(hung)):
                 found.append(finding)
         return found
 
@@ -262,7 +281,7 @@ class Ending:
         threads = self.agent.parts.get("threads")
         workers = set(interpreter.worker_threads())
         found = []
-        for thread, where in self._stuck:
+        for thread, where in self._stuck.items():
             record = None if threads is None else threads.record_of(thread)
             if record is None or thread in workers or _is_worker(thread, self.agent.registry.of_kind(THREAD_POOL)):
                 continue

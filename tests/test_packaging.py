@@ -26,10 +26,10 @@ def test_the_installed_package_is_tested_and_not_the_checkout() -> None:
 
 
 def test_the_hook_files_stand_in_site_packages() -> None:
-    assert {"leakagent.pth", "leakagent.start"} <= files()
+    assert {"leakagent.pth", "leakagent.start", "_leakagent_start.py"} <= files()
     # One line, pinned: it runs in every Python of the environment.
     assert (SITE_PACKAGES / "leakagent.pth").read_text(encoding="utf-8") == HOOK
-    assert (SITE_PACKAGES / "leakagent.start").read_text(encoding="utf-8") == "leakagent.bootstrap:start\n"
+    assert (SITE_PACKAGES / "leakagent.start").read_text(encoding="utf-8") == "_leakagent_start:start\n"
 
 
 def test_types_and_schema_are_part_of_the_package() -> None:

@@ -56,13 +56,13 @@ def _line(code: object, lasti: int, base: str) -> str:
     return f"{site.file}:{site.line} {site.function}"
 
 
-def pool_is_a_leak(finding: Finding, *, busy: bool) -> bool:
+def pool_is_a_leak(finding: Finding, *, stuck: bool) -> bool:
     """Say whether a pool that was not shut down is told.
 
-    A pool that a library keeps for the whole process and that has nothing to do (lancedb's embedding pool, for example) is no
-    leak that anybody could mend.
+    A pool that a library keeps for the whole process and that ends when it is told to (lancedb's embedding pool, streamlit's
+    file watcher) is no leak that anybody could mend.
     """
-    return busy or finding.site.owner == YOURS
+    return stuck or finding.site.owner == YOURS
 
 
 def task_is_a_leak(finding: Finding, *, running_elsewhere: bool) -> bool:

@@ -11,19 +11,22 @@ program, its libraries and multiprocessing close themselves is closed by then, a
 
 A forked child of `multiprocessing` ends without exit handlers, so there the second part follows the first at once.
 
+Waiting here must not change what the others see.  Python tells its worker threads to end *before* it waits for them, and marks the
+main thread as ended before it waits for the program's own threads; jobs that submit themselves again (streamlit's file watcher)
+and threads that look at ``main_thread().is_alive()`` end because of that.  So both are waited for in the same state of things: the
+workers in `before_join` after they were told, the other threads in a hook right before Python joins them.
+
 What is still open.  With ``leakagent.install()`` in the middle of a program, exit handlers that were registered before it run after
 ours.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 
 from leakagent import guard
 from leakagent.core.findings import StageReceipt
 
-from . import interpreter
 from .stuck import Watch
 
 TYPE_CHECKING = False
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Thread
 
-#: Part of the budget for which a process must have been silent before its threads are called stuck.
-QUIET_SHARE = 0.8
+#: Part of the budget for which a process must have been silent before its threads are called stuck: workers, then the others.
+QUIET_SHARE = 0.45
 
 #: Seconds that clients get to close, and lancedb's loop to stop.
 CLIENT_SECONDS = 1.0
@@ -69,38 +72,28 @@ class Stages:
             self.receipt.append(StageReceipt(name, time.monotonic() - begin, asked, forced, deadline))
 
 
-class Waiting:
-    """What Python is going to wait for: workers that are busy, and threads that are not daemons."""
+def wait_like_python(threads: Callable[[], list[Thread]], quiet: float) -> list[Thread]:
+    """Wait for threads as Python does, but not for those that are proven stuck.
 
-    def __init__(self) -> None:
-        """Look at the threads that there are now."""
-        threading = sys.modules["threading"]
-        self.workers = interpreter.worker_threads()
-        me = threading.current_thread()
-        self.threads: list[Thread] = [
-            thread
-            for thread in threading.enumerate()
-            if thread is not me and thread is not threading.main_thread() and (not thread.daemon or thread in self.workers)
-        ]
+    Args:
+        threads: Returns the threads that are still waited for.
+        quiet: Seconds of complete silence of the process after which they are called stuck (`leakagent.shutdown.stuck`).
 
-    def alive(self, busy_workers: Callable[[], bool]) -> list[Thread]:
-        """Return the threads that still keep the process; idle workers of executors end as soon as they are told."""
-        busy = busy_workers()
-        return [thread for thread in self.threads if thread.is_alive() and (busy or thread not in self.workers)]
+    Returns:
+        The stuck threads.
 
-    def until_done_or_stuck(self, quiet: float, busy_workers: Callable[[], bool]) -> list[Thread]:
-        """Wait as Python does, but return what is proven stuck once the process was silent for ``quiet`` seconds."""
-        watch = Watch()
-        silent_since = time.monotonic()
-        pause = 0.002
-        while left := self.alive(busy_workers):
-            if not watch.silent():
-                silent_since = time.monotonic()
-            elif time.monotonic() - silent_since >= quiet:
-                return left
-            left[0].join(pause)
-            pause = min(pause * 1.5, 0.2)
-        return []
+    """
+    watch = Watch()
+    silent_since = time.monotonic()
+    pause = 0.002
+    while left := threads():
+        if not watch.silent():
+            silent_since = time.monotonic()
+        elif time.monotonic() - silent_since >= quiet:
+            return left
+        left[0].join(pause)
+        pause = min(pause * 1.5, 0.2)
+    return []
 
 
 def in_time(seconds: float, work: Callable[[], None]) -> bool:

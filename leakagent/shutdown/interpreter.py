@@ -71,24 +71,69 @@ def worker_threads() -> list[Thread]:
     return [] if queues is None else list(queues)
 
 
+def end_workers() -> None:
+    """Tell the workers of all ``ThreadPoolExecutor`` objects to end when their queue is empty.
+
+    This is the first half of ``concurrent.futures.thread._python_exit``, which is going to run next and to wait for them; doing it
+    twice does no harm.
+    """
+    module = sys.modules.get("concurrent.futures.thread")
+    if not hasattr(module, "_threads_queues"):
+        return
+    with module._global_shutdown_lock:  # type: ignore[union-attr]  # noqa: SLF001
+        module._shutdown = True  # type: ignore[union-attr]  # noqa: SLF001
+    for queue in list(module._threads_queues.values()):  # type: ignore[union-attr]  # noqa: SLF001
+        queue.put(None)
+
+
+def before_thread_join(callback: Callable[[], object]) -> None:
+    """Call ``callback`` once, when the main thread is marked as ended, right before non-daemon threads are joined."""
+    threading: Any = sys.modules["threading"]
+    if hasattr(threading, "_thread_shutdown"):
+        join_all = threading._thread_shutdown  # noqa: SLF001
+
+        def shutdown() -> None:
+            threading._thread_shutdown = join_all  # noqa: SLF001
+            callback()
+            # What `let_go` may have put there in the meantime.
+            threading._thread_shutdown()  # noqa: SLF001
+
+        threading._thread_shutdown = shutdown  # noqa: SLF001
+        return
+    main = threading.main_thread()
+    stop = main._stop  # noqa: SLF001
+
+    def stopped() -> None:
+        del main._stop  # noqa: SLF001
+        stop()
+        callback()
+
+    main._stop = stopped  # noqa: SLF001
+
+
+def no_longer_joined(thread: Thread) -> None:
+    """Take a worker out of the list that ``concurrent.futures.thread`` joins."""
+    queues = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", None)
+    if queues is not None:
+        queues.pop(thread, None)
+
+
 def let_go(thread: Thread) -> bool:
-    """Take a stuck thread out of the lists that the interpreter joins at its end.
+    """Take a stuck thread out of the lists that the interpreter joins; from 3.13 on this is the end of all joining.
 
     Returns:
         False where this interpreter does not offer it: the thread will be waited for.
 
     """
-    threading = sys.modules.get("threading")
-    queues = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", None)
-    if queues is not None:
-        queues.pop(thread, None)
+    threading: Any = sys.modules["threading"]
+    no_longer_joined(thread)
     locks = getattr(threading, "_shutdown_locks", None)
     if locks is not None:
-        with threading._shutdown_locks_lock:  # type: ignore[union-attr]  # noqa: SLF001
+        with threading._shutdown_locks_lock:  # noqa: SLF001
             locks.discard(getattr(thread, "_tstate_lock", None))
         return True
     if hasattr(threading, "_thread_shutdown"):
-        threading._thread_shutdown = lambda: None  # type: ignore[union-attr]  # noqa: SLF001
+        threading._thread_shutdown = lambda: None  # noqa: SLF001
         return True
     return False
 
