@@ -195,7 +195,7 @@ def _file_values(env: Mapping[str, str], errors: list[str]) -> tuple[dict[str, s
             reason = getattr(error, "strerror", None) or str(error)
             errors.append(f"LEAKAGENT_CONFIG={asked!r} can't be read ({reason}); using the defaults")
         return {}, ""
-    if "leakagent" not in text:
+    if "tool.leakagent" not in text:
         return {}, ""
     try:
         table = _toml_table(text)
