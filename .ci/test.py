@@ -28,7 +28,7 @@ NEXT = Path(os.environ.get("LEAKAGENT_PYTHON_NEXT", ROOT.parent / "shared" / "to
 RUNTIME = ["wrapt==2.5.2", "psutil==7.2.2", "opentelemetry-api==1.45.2", "opentelemetry-sdk==1.45.2"]
 TESTS = ["pytest>=8.3,<10", "hypothesis>=6.100", "jsonschema>=4.20"]
 DEMO = ["chromadb==1.5.9", "lancedb==0.40.0", "llama-index-core==0.14.25"]
-APPS = [*DEMO, "uvloop==0.23.0"]
+APPS = [*DEMO, "uvloop==0.23.0", "streamlit==1.67.0", "fastapi==0.165.0", "uvicorn==0.54.0"]
 CHECKS = ["ruff==0.17.6", "mypy==2.4.1", "types-psutil", "types-jsonschema", "pytest>=8.3,<10", "hypothesis>=6.100"]
 
 
@@ -160,18 +160,20 @@ def test(selection: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="leakagent-test-") as scratch:
         wheel = f"dist/{build_wheel(dist)}"
         failed, passed = [], 0
-        for python in pythons:
+        core = [path for path in selection if not path.startswith("tests/apps")]
+        for python in pythons if core or not selection else []:
             tested = environment(python, "core", RUNTIME + TESTS)
             install_wheel(tested, wheel)
-            paths = selection or ["tests", "--ignore=tests/apps"]
+            paths = core or ["tests", "--ignore=tests/apps"]
             ok, count = _pytest(tested, f"core, Python {python.version}", paths, Path(scratch))
             passed += count
             failed += [] if ok else [f"core {python.version}"]
-        if not selection and (ROOT / "tests" / "apps").exists():
+        if not selection or any(path.startswith("tests/apps") for path in selection):
+            apps = [path for path in selection if path.startswith("tests/apps")]
             here = next((python for python in pythons if python.version == "3.11"), pythons[0])
             tested = environment(here, "apps", RUNTIME + TESTS + APPS)
             install_wheel(tested, wheel)
-            ok, count = _pytest(tested, f"applications, Python {here.version}", ["tests/apps"], Path(scratch))
+            ok, count = _pytest(tested, f"applications, Python {here.version}", apps or ["tests/apps"], Path(scratch))
             passed += count
             failed += [] if ok else ["applications"]
     print(f"-- failed: {', '.join(failed)}" if failed else f"-- all well in Python {', '.join(p.version for p in pythons)}")

@@ -124,3 +124,15 @@ def pytest_configure() -> None:
     """Tests run against the installed wheel, never against the checkout beside them."""
     root = os.fspath(Path(__file__).parent.parent)
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != os.path.realpath(root)]
+
+
+@pytest.fixture(name="environment")
+def environment_fixture() -> Callable[..., dict[str, str]]:
+    """Return an environment without anything that changes Python or the agent: see `clean_environment`."""
+    return clean_environment
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[..., None]:
+    """Wait until a condition is true: see `wait_until`."""
+    return wait_until
