@@ -149,7 +149,8 @@ def _without_ours(trace: TracebackType | None) -> TracebackType | None:
     """Drop the outermost entries up to the last one of this module (and of `runpy`, which runs ``leakagent`` itself)."""
     last, step = None, trace
     while step is not None:
-        if step.tb_frame.f_code.co_filename == __file__:
+        code = step.tb_frame.f_code
+        if code.co_filename == __file__ or code is interpreter.run_module_as_main.__code__:
             last = step
         step = step.tb_next
     return trace if last is None else last.tb_next
@@ -168,6 +169,10 @@ def _main_namespace(**names: object) -> dict[str, object]:
     return namespace
 
 
+def _cached() -> dict[str, None]:
+    return {"__cached__": None} if sys.version_info < (3, 15) else {}
+
+
 def _set_path(first: str) -> None:
     # ``python -m`` has put the working folder first, unless -I, -P or PYTHONSAFEPATH forbid it.
     if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
@@ -179,18 +184,17 @@ def _run_code(words: list[str]) -> None:
         _usage("argument expected for -c")
     sys.argv = ["-c", *words[2:]]
     _set_path("")
-    source = words[1] + "\n"
-    if sys.version_info >= (3, 13):
-        _remember_source("<string>", source)
+    code = compile(words[1] + "\n", "<string>", "exec", dont_inherit=True)
+    interpreter.remember_source(code, words[1])
     namespace = _main_namespace(__loader__=_frozen_loader())
-    exec(compile(source, "<string>", "exec", dont_inherit=True), namespace)  # noqa: S102 - it is the user's program
+    exec(code, namespace)  # noqa: S102 - it is the user's program
 
 
 def _run_stdin(words: list[str]) -> None:
     sys.argv = list(words)
     _set_path("")
     source = sys.stdin.read()
-    namespace = _main_namespace(__loader__=_frozen_loader())
+    namespace = _main_namespace(__file__="<stdin>", __loader__=_frozen_loader(), **_cached())
     exec(compile(source, "<stdin>", "exec", dont_inherit=True), namespace)  # noqa: S102
 
 
@@ -205,7 +209,7 @@ def _run_module(words: list[str]) -> None:
 def _run_path(words: list[str]) -> None:
     path = words[0]
     sys.argv = list(words)
-    full = os.path.abspath(path)
+    full = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
     if os.path.isdir(path) or _is_zip(path):
         _main_namespace()
         if sys.flags.isolated or getattr(sys.flags, "safe_path", False):
@@ -225,9 +229,7 @@ def _run_path(words: list[str]) -> None:
         raise SystemExit(2) from None
     _set_path(os.path.dirname(os.path.realpath(path)))
     loader = _source_loader(full)
-    namespace = _main_namespace(__file__=full, __cached__=None, __loader__=loader)
-    if sys.version_info >= (3, 15):
-        namespace.pop("__cached__")
+    namespace = _main_namespace(__file__=full, __loader__=loader, **_cached())
     exec(compile(source, full, "exec", dont_inherit=True), namespace)  # noqa: S102
 
 
@@ -262,10 +264,3 @@ def _frozen_loader() -> object:
     from importlib.machinery import BuiltinImporter
 
     return BuiltinImporter
-
-
-def _remember_source(name: str, source: str) -> None:
-    """Let tracebacks show the lines of ``-c`` code, as ``python`` does from 3.13 on."""
-    import linecache
-
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
     from threading import Thread
-    from types import FrameType
+    from types import CodeType, FrameType
     from typing import Any
 
 
@@ -182,6 +182,18 @@ def run_module_as_main(name: str, *, alter_argv: bool) -> None:
     import runpy
 
     runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def remember_source(code: CodeType, source: str) -> None:
+    """Let tracebacks show the lines of ``-c`` code, as ``python`` itself does from 3.13 on."""
+    if sys.version_info >= (3, 13):
+        import linecache
+
+        if hasattr(linecache, "_interactive_cache"):
+            linecache._register_code(code, source, "<string>")  # type: ignore[attr-defined]  # noqa: SLF001
+        else:  # 3.13.0 finds it by its name
+            lines = [line + "\n" for line in source.splitlines()]
+            linecache.cache["<string>"] = (len(source), None, lines, "<string>")
 
 
 def private_names() -> dict[str, bool]:
