@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import _thread
 import gc
+import itertools
 import sys
 import time
 import weakref
@@ -59,6 +60,9 @@ SWEEP_AT = 4_096
 #: Seconds per collection that may be spent on proofs.
 PROOF_SECONDS = 0.001
 FULL_PROOF_SECONDS = 0.01
+
+
+_CALL = weakref.ref.__call__
 
 
 class TaskEntry:
@@ -112,6 +116,7 @@ class Tasks:
         self._old: list[TaskEntry] = []
         self._held: list[Any] = []
         self._lock = _thread.RLock()
+        self._locked = False
         self._started = 0.0
 
     # -- patches -----------------------------------------------------------------------------------------------------
@@ -129,12 +134,14 @@ class Tasks:
         """Leave the collector alone again."""
         if self._on_collection in gc.callbacks:
             gc.callbacks.remove(self._on_collection)
+            self._held.clear()
 
     def forget(self) -> None:
         """Drop all that is known; a forked child has no part in its parent's tasks."""
         for known in (self._young, self._flight, self._middle, self._old, self._held, self.lost, self.left):
             known.clear()
         self._lock = _thread.RLock()
+        self._locked = False
 
     def _patch_loops(self, module: ModuleType, patches: Patches) -> None:
         patches.replace(module.BaseEventLoop, "create_task", self._make_create_task)
@@ -232,47 +239,60 @@ class Tasks:
     # -- the collector -----------------------------------------------------------------------------------------------
 
     def _on_collection(self, phase: str, info: dict[str, int]) -> None:
+        """Hold tasks from the start of a collection to its end.
+
+        The lock is kept in between, so that no other thread moves notes from list to list where they would be missed;
+        whoever can't get it does without.  The last statement is one instruction of the interpreter, after which no other
+        thread gets a turn before the collector has decided: a task that another one made during the proofs is held as well.
+        """
         if phase == "start":
             self._started = time.perf_counter()
+            self._lock.acquire()
+            self._locked = True
             try:
                 self._hold(info["generation"])
             except Exception as error:  # noqa: BLE001 - an exception here would be printed by the collector
                 guard.failed("asyncio tasks", error)
-        else:
+            self._held += map(_CALL, itertools.islice(self._young, 0, None, 4))
+        elif self._locked:
+            self._locked = False
             self._held.clear()
-            self.seconds += time.perf_counter() - self._started if self._started else 0.0
+            self.seconds += time.perf_counter() - self._started
+            self._lock.release()
 
     def _hold(self, generation: int) -> None:
         """Take strong references to every pending task that this collection could reach.
 
-        The lock keeps other threads out.  This thread itself can get here in the middle of `_sweep`, whose allocations can
-        start a collection: what `_sweep` has in its hands is in ``_flight``.
+        This thread itself can get here in the middle of `_sweep`, whose allocations can start a collection: what `_sweep`
+        has in its hands is in ``_flight``.
         """
-        with self._lock:
-            flight = self._flight
-            self._held.extend(entry.ref() for entry in flight)
-            entries = self._take_young()
-            if generation > 0:
-                entries, self._middle = entries + self._middle, []
-            if generation > 1:
-                entries, self._old = entries + self._old, []
-            survivors = self._old if generation > 0 else self._middle
-            deadline = time.perf_counter() + (FULL_PROOF_SECONDS if generation > 1 else PROOF_SECONDS)
-            finished = 0
-            box: list[Any] = []
-            for entry in entries:
-                box.append(entry.ref())
-                if box[0] is None or box[0].done():
-                    box.clear()
-                    finished += 1
-                    continue
-                if not entry.lost and _only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
-                    self._prove(entry, box)
-                    box.append(entry.ref())
-                survivors.append(entry)
-                self._held.append(box.pop())
-            self._flight = flight
-            self.registry.count(TASK).add(0, finished)
+        flight = self._flight
+        self._held.extend(entry.ref() for entry in flight)
+        entries = self._take_young()
+        if generation > 0:
+            entries, self._middle = entries + self._middle, []
+        if generation > 1:
+            entries, self._old = entries + self._old, []
+        survivors = self._old if generation > 0 else self._middle
+        deadline = time.perf_counter() + (FULL_PROOF_SECONDS if generation > 1 else PROOF_SECONDS)
+        finished = 0
+        box: list[Any] = []
+        kept: list[TaskEntry] = []
+        for entry in entries:
+            box.append(entry.ref())
+            if box[0] is None or box[0].done():
+                box.clear()
+                finished += 1
+                continue
+            kept.append(entry)
+            if not entry.lost and _only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
+                self._prove(entry, box)
+            box.clear()
+        # Only now: a task that is held would vouch for those that wait for it or that it waits for (``gather``).
+        survivors.extend(kept)
+        self._held.extend([entry.ref() for entry in kept])
+        self._flight = flight
+        self.registry.count(TASK).add(0, finished)
 
     def _prove(self, entry: TaskEntry, box: list[Any]) -> None:
         described = (box[0].get_name(), awaiting(box[0]))
@@ -299,9 +319,16 @@ class Tasks:
             self.registry.count(TASK).add(len(entries), 0)
             return entries
 
-    def _sweep(self) -> None:
-        """Let go of the notes about finished tasks although no collection came."""
-        with self._lock:
+    def _sweep(self, wait: float = 0.0) -> None:
+        """Let go of the notes about finished tasks although no collection came.
+
+        Args:
+            wait: Seconds to wait for a collection in another thread; a task that is created must not wait.
+
+        """
+        if not self._lock.acquire(timeout=wait):
+            return
+        try:
             finished = 0
             for entry in self._take_young():
                 task = entry.ref()
@@ -311,6 +338,8 @@ class Tasks:
                     self._middle.append(entry)
             self._flight = []
             self.registry.count(TASK).add(0, finished)
+        finally:
+            self._lock.release()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -319,26 +348,28 @@ class Tasks:
         entries = {id(task): entry for entry in self.entries() if (task := entry.ref()) is not None}
         task = None
         seen: list[Observation] = []
-        pending = _pending_tasks(loop)
-        while pending:
-            entry = entries.get(id(pending[-1]))
-            if entry is None:
-                entry = TaskEntry(weakref.ref(pending[-1]), None, 0, time.monotonic())
-            if entry.told:
-                pending.pop()
-                continue
-            entry.told = True
-            described = (pending[-1].get_name(), awaiting(pending[-1]))
-            box = [pending.pop()]
-            lost = not entry.lost and is_lost(box)
-            box.clear()
-            observation = Observation(entry, *described)
-            seen.append(observation)
-            if lost:
-                entry.lost = True
-                self.lost.append(observation)
-            elif not entry.lost:
-                self.left.append(observation)
+        # Referred to weakly: a list of tasks would vouch for those that wait for each other.
+        pending = [weakref.ref(task) for task in _pending_tasks(loop)]
+        for reference in pending:
+            # Another thread's collection must neither hold the task during the proof nor prove it at the same time.
+            with self._lock:
+                box = [reference()]
+                if box[0] is None:
+                    continue
+                entry = entries.get(id(box[0])) or TaskEntry(reference, None, 0, time.monotonic())
+                if entry.told:
+                    continue
+                entry.told = True
+                described = (box[0].get_name(), awaiting(box[0]))
+                lost = not entry.lost and is_lost(box)
+                box.clear()
+                observation = Observation(entry, *described)
+                seen.append(observation)
+                if lost:
+                    entry.lost = True
+                    self.lost.append(observation)
+                elif not entry.lost:
+                    self.left.append(observation)
         return seen
 
     def observe_rest(self) -> None:
@@ -354,7 +385,7 @@ class Tasks:
 
     def entries(self) -> list[TaskEntry]:
         """Return what is known of tasks that were pending when they were last looked at."""
-        self._sweep()
+        self._sweep(wait=1.0)
         return [*self._middle, *self._old]
 
     def record(self, observation: Observation) -> Record:
