@@ -270,7 +270,8 @@ class Tasks:
                 finished += 1
                 continue
             kept.append(entry)
-            if not entry.lost and only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
+            known = entry.lost or entry.told
+            if not known and only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
                 self._prove(entry, box)
             box.clear()
         # Only now: a task that is held would vouch for those that wait for it or that it waits for (``gather``).
@@ -304,27 +305,24 @@ class Tasks:
             self.registry.count(TASK).add(len(entries), 0)
             return entries
 
-    def _sweep(self, wait: float = 0.0) -> None:
-        """Let go of the notes about finished tasks although no collection came.
+    def _sweep(self) -> None:
+        """Let go of the notes about finished tasks although no collection came; a task that is created waits for nobody."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._sweep_locked()
+            finally:
+                self._lock.release()
 
-        Args:
-            wait: Seconds to wait for a collection in another thread; a task that is created must not wait.
-
-        """
-        if not self._lock.acquire(timeout=wait):
-            return
-        try:
-            finished = 0
-            for entry in self._take_young():
-                task = entry.ref()
-                if task is None or task.done():
-                    finished += 1
-                else:
-                    self._middle.append(entry)
-            self._flight = []
-            self.registry.count(TASK).add(0, finished)
-        finally:
-            self._lock.release()
+    def _sweep_locked(self) -> None:
+        finished = 0
+        for entry in self._take_young():
+            task = entry.ref()
+            if task is None or task.done():
+                finished += 1
+            else:
+                self._middle.append(entry)
+        self._flight = []
+        self.registry.count(TASK).add(0, finished)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -373,8 +371,9 @@ class Tasks:
 
     def entries(self) -> list[TaskEntry]:
         """Return what is known of tasks that were pending when they were last looked at."""
-        self._sweep(wait=1.0)
-        return [*self._middle, *self._old]
+        with self._lock:
+            self._sweep_locked()
+            return [*self._middle, *self._old]
 
     def record(self, observation: Observation) -> Record:
         """Return an observation as a record."""
