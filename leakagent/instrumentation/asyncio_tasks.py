@@ -97,6 +97,8 @@ class Tasks:
         self._young: list[Any] = []
         self._flight: list[TaskEntry] = []
         self._taken = 0
+        self._recent: list[TaskEntry] = []
+        self._recent_limit = SWEEP_AT // 4
         self._middle: list[TaskEntry] = []
         self._old: list[TaskEntry] = []
         self._held: list[Any] = []
@@ -123,7 +125,7 @@ class Tasks:
 
     def forget(self) -> None:
         """Drop all that is known; a forked child has no part in its parent's tasks."""
-        for known in (self._young, self._flight, self._middle, self._old, self._held, self.lost, self.left):
+        for known in (self._young, self._flight, self._recent, self._middle, self._old, self._held, self.lost, self.left):
             known.clear()
         self._lock = _thread.RLock()
         self._locked = False
@@ -253,7 +255,7 @@ class Tasks:
         """
         flight = self._flight
         self._held.extend(entry.ref() for entry in flight)
-        entries = self._take_young()
+        entries, self._recent = self._take_young() + self._recent, []
         if generation > 0:
             entries, self._middle = entries + self._middle, []
         if generation > 1 or (generation and is_incremental()):
@@ -314,15 +316,18 @@ class Tasks:
                 self._lock.release()
 
     def _sweep_locked(self) -> None:
-        finished = 0
-        for entry in self._take_young():
-            task = entry.ref()
-            if task is None or task.done():
-                finished += 1
-            else:
-                self._middle.append(entry)
+        """Move what is new to ``_recent``; only a collection may move it on, since these tasks are still young to it."""
+        made = self._take_young()
+        self._recent += made  # in place: a collection can come with any new object, and takes the list away
         self._flight = []
-        self.registry.count(TASK).add(0, finished)
+        recent = self._recent
+        if len(recent) > self._recent_limit:
+            # Twice as many as were left last time: the work per task stays constant.
+            pending = [entry for entry in recent if _is_pending(entry)]
+            self._recent_limit = SWEEP_AT // 4 + 2 * len(pending)
+            if self._recent is recent:
+                self._recent = pending
+                self.registry.count(TASK).add(0, len(recent) - len(pending))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -373,7 +378,7 @@ class Tasks:
         """Return what is known of tasks that were pending when they were last looked at."""
         with self._lock:
             self._sweep_locked()
-            return [*self._middle, *self._old]
+            return [*self._recent, *self._middle, *self._old]
 
     def record(self, observation: Observation) -> Record:
         """Return an observation as a record."""
@@ -381,3 +386,8 @@ class Tasks:
         made = Record(0, TASK, entry.code, entry.lasti, entry.created, self.registry.pid, name=observation.name)
         made.stack = entry.stack
         return made
+
+
+def _is_pending(entry: TaskEntry) -> bool:
+    task = entry.ref()
+    return task is not None and not task.done()
