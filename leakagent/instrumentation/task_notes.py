@@ -71,9 +71,12 @@ def cheapest_first(tasks: list[Any]) -> list[weakref.ref[Any]]:
 
 
 def pending_tasks(loop: AbstractEventLoop) -> list[Any]:
-    """Return the loop's pending tasks.  The caller's list is the only reference that stays."""
+    """Return the loop's pending tasks; the caller's list is the only reference that stays.
+
+    Without those that asyncio makes itself when a generator was left half-way: they close it.
+    """
     tasks = sys.modules["asyncio"].all_tasks(loop)
-    return [task for task in tasks if not task.done()]
+    return [task for task in tasks if not task.done() and type(task.get_coro()).__name__ != "async_generator_athrow"]
 
 
 def awaiting(task: Any) -> list[tuple[str, int, str]]:  # noqa: ANN401 - a task

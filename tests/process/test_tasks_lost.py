@@ -99,6 +99,14 @@ async def case():
     await asyncio.Semaphore(0).acquire()
 """,
 }
+# An open socket does not keep a stream's task: the protocol refers to the reader weakly.
+LOST["stream"] = """
+import socket
+left, right = socket.socketpair()
+async def case():
+    reader, writer = await asyncio.open_connection(sock=left)
+    await reader.readline()
+"""
 if sys.version_info >= (3, 11):
     LOST["task_group"] = """
 async def part():
