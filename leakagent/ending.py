@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .agent import Agent
-    from .instrumentation.asyncio_tasks import Observation
+    from .instrumentation.task_notes import Observation
 
 #: Exit status with ``--fail-on-leak``.
 LEAK_STATUS = 23

@@ -72,7 +72,7 @@ def _explore(objects: list[Any], numbers: dict[int, int], arrows: list[list[int]
             key = id(target)
             number = numbers.get(key)
             if number is None:
-                if len(objects) >= limit or isinstance(target, _STOP_TYPES) or _is_namespace(target):
+                if len(objects) >= limit or issubclass(type(target), _STOP_TYPES) or _is_namespace(target):
                     continue
                 number = numbers[key] = len(objects)
                 objects.append(target)
@@ -83,7 +83,7 @@ def _explore(objects: list[Any], numbers: dict[int, int], arrows: list[list[int]
 
 def _leads_on(value: object) -> bool:
     # A loop refers to every timer and callback of the program; it is alive while it runs, whatever it refers to.
-    return not isinstance(value, _CODE) and not any(base.__name__ == "AbstractEventLoop" for base in type(value).__mro__)
+    return type(value) is not _CODE and not any(base.__name__ == "AbstractEventLoop" for base in type(value).__mro__)
 
 
 def _is_namespace(value: object) -> bool:

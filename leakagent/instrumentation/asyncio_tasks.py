@@ -31,9 +31,10 @@ from __future__ import annotations
 
 import _thread
 import gc
-import sys
+import itertools
 import time
 import weakref
+from contextlib import contextmanager
 
 from leakagent import guard
 from leakagent.core.records import TASK, Record
@@ -41,11 +42,21 @@ from leakagent.core.sites import capture_stack, creating_frame
 from leakagent.detect.lost import is_lost
 from leakagent.shutdown import interpreter
 
+from .task_notes import (
+    Observation,
+    TaskEntry,
+    awaiting,
+    cheapest_first,
+    is_incremental,
+    only_its_waiter_refers_to,
+    pending_tasks,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Callable
-    from types import CodeType, ModuleType
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
     from typing import Any
 
     from leakagent.config import Settings
@@ -60,37 +71,15 @@ SWEEP_AT = 4_096
 PROOF_SECONDS = 0.001
 FULL_PROOF_SECONDS = 0.01
 
+#: Objects that one proof may look at during a collection: about a millisecond.
+PROOF_LIMIT = 500
 
-class TaskEntry:
-    """A task that has lived through a collection, or is looked at for a report."""
-
-    __slots__ = ("code", "created", "lasti", "lost", "ref", "stack", "told")
-
-    def __init__(self, ref: Any, place: Any, lasti: int, created: float) -> None:  # noqa: ANN401 - see `Tasks._young`
-        self.ref = ref
-        self.created = created
-        self.stack: list[tuple[CodeType, int]] | None = None
-        if isinstance(place, list):
-            self.stack = place
-            place, lasti = place[0] if place else (None, 0)
-        self.code: CodeType | None = place
-        self.lasti = lasti
-        self.lost = False
-        self.told = False
+#: Seconds for the proofs at the end of a loop and of the program: with ten thousand tasks that wait for one event, where each
+#: proof meets all the others, they took 140 s.
+END_PROOF_SECONDS = 0.5
 
 
-class Observation:
-    """A task that a finding will be made of: lost while the program ran, or left over at the end of its loop."""
-
-    __slots__ = ("age", "entry", "loop_runs", "name", "refused", "waits")
-
-    def __init__(self, entry: TaskEntry, name: str, waits: list[tuple[str, int, str]]) -> None:
-        self.entry = entry
-        self.name = name
-        self.waits = waits
-        self.age = time.monotonic() - entry.created
-        self.refused = False
-        self.loop_runs = False
+_CALL = weakref.ref.__call__
 
 
 class Tasks:
@@ -108,10 +97,13 @@ class Tasks:
         self._young: list[Any] = []
         self._flight: list[TaskEntry] = []
         self._taken = 0
+        self._recent: list[TaskEntry] = []
+        self._recent_limit = SWEEP_AT // 4
         self._middle: list[TaskEntry] = []
         self._old: list[TaskEntry] = []
         self._held: list[Any] = []
         self._lock = _thread.RLock()
+        self._locked = False
         self._started = 0.0
 
     # -- patches -----------------------------------------------------------------------------------------------------
@@ -129,12 +121,15 @@ class Tasks:
         """Leave the collector alone again."""
         if self._on_collection in gc.callbacks:
             gc.callbacks.remove(self._on_collection)
+            self._held.clear()
 
     def forget(self) -> None:
         """Drop all that is known; a forked child has no part in its parent's tasks."""
-        for known in (self._young, self._flight, self._middle, self._old, self._held, self.lost, self.left):
+        for known in (self._young, self._flight, self._recent, self._middle, self._old, self._held, self.lost, self.left):
             known.clear()
         self._lock = _thread.RLock()
+        self._locked = False
+        self._started = 0.0
 
     def _patch_loops(self, module: ModuleType, patches: Patches) -> None:
         patches.replace(module.BaseEventLoop, "create_task", self._make_create_task)
@@ -218,7 +213,7 @@ class Tasks:
                     observation.refused = True
                     if observation not in self.left and observation not in self.lost:
                         self.left.append(observation)
-            for task in _pending_tasks(loop):
+            for task in pending_tasks(loop):
                 interpreter.silence_destroyed(task)
         finally:
             timer.cancel()
@@ -228,51 +223,66 @@ class Tasks:
     # -- the collector -----------------------------------------------------------------------------------------------
 
     def _on_collection(self, phase: str, info: dict[str, int]) -> None:
+        """Hold tasks from the start of a collection to its end.
+
+        The lock is kept in between, so that no other thread moves notes from list to list where they would be missed;
+        whoever can't get it does without.  The last statement is one instruction of the interpreter, after which no other
+        thread gets a turn before the collector has decided: a task that another one made during the proofs is held as well.
+        """
         if phase == "start":
             self._started = time.perf_counter()
+            self._locked = self._lock.acquire(timeout=END_PROOF_SECONDS)
             try:
                 self._hold(info["generation"])
             except Exception as error:  # noqa: BLE001 - an exception here would be printed by the collector
                 guard.failed("asyncio tasks", error)
-        else:
+            self._held += map(_CALL, itertools.islice(self._young, 0, None, 4))
+        elif self._started:
             self._held.clear()
-            self.seconds += time.perf_counter() - self._started if self._started else 0.0
+            self.seconds += time.perf_counter() - self._started
+            self._started = 0.0
+            if self._locked:
+                self._locked = False
+                self._lock.release()
 
     def _hold(self, generation: int) -> None:
         """Take strong references to every pending task that this collection could reach.
 
-        The lock keeps other threads out.  This thread itself can get here in the middle of `_sweep`, whose allocations can
-        start a collection: what `_sweep` has in its hands is in ``_flight``.
+        This thread itself can get here in the middle of `_sweep`, whose allocations can start a collection: what `_sweep`
+        has in its hands is in ``_flight``.
         """
-        with self._lock:
-            flight = self._flight
-            self._held.extend(entry.ref() for entry in flight)
-            entries = self._take_young()
-            if generation > 0:
-                entries, self._middle = entries + self._middle, []
-            if generation > 1:
-                entries, self._old = entries + self._old, []
-            survivors = self._old if generation > 0 else self._middle
-            deadline = time.perf_counter() + (FULL_PROOF_SECONDS if generation > 1 else PROOF_SECONDS)
-            finished = 0
-            box: list[Any] = []
-            for entry in entries:
-                box.append(entry.ref())
-                if box[0] is None or box[0].done():
-                    box.clear()
-                    finished += 1
-                    continue
-                if not entry.lost and _only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
-                    self._prove(entry, box)
-                    box.append(entry.ref())
-                survivors.append(entry)
-                self._held.append(box.pop())
-            self._flight = flight
-            self.registry.count(TASK).add(0, finished)
+        flight = self._flight
+        self._held.extend(entry.ref() for entry in flight)
+        entries, self._recent = self._take_young() + self._recent, []
+        if generation > 0:
+            entries, self._middle = entries + self._middle, []
+        if generation > 1 or (generation and is_incremental()):
+            entries, self._old = entries + self._old, []
+        survivors = self._old if generation > 0 else self._middle
+        deadline = time.perf_counter() + (FULL_PROOF_SECONDS if generation > 1 else PROOF_SECONDS)
+        finished = 0
+        box: list[Any] = []
+        kept: list[TaskEntry] = []
+        for entry in entries:
+            box.append(entry.ref())
+            if box[0] is None or box[0].done():
+                box.clear()
+                finished += 1
+                continue
+            kept.append(entry)
+            known = entry.lost or entry.told
+            if not known and only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
+                self._prove(entry, box)
+            box.clear()
+        # Only now: a task that is held would vouch for those that wait for it or that it waits for (``gather``).
+        survivors.extend(kept)
+        self._held.extend([entry.ref() for entry in kept])
+        self._flight = flight
+        self.registry.count(TASK).add(0, finished)
 
     def _prove(self, entry: TaskEntry, box: list[Any]) -> None:
         described = (box[0].get_name(), awaiting(box[0]))
-        if is_lost(box):
+        if is_lost(box, limit=PROOF_LIMIT):
             entry.lost = True
             self.lost.append(Observation(entry, *described))
 
@@ -302,17 +312,26 @@ class Tasks:
             return entries
 
     def _sweep(self) -> None:
-        """Let go of the notes about finished tasks although no collection came."""
-        with self._lock:
-            finished = 0
-            for entry in self._take_young():
-                task = entry.ref()
-                if task is None or task.done():
-                    finished += 1
-                else:
-                    self._middle.append(entry)
-            self._flight = []
-            self.registry.count(TASK).add(0, finished)
+        """Let go of the notes about finished tasks although no collection came; a task that is created waits for nobody."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._sweep_locked()
+            finally:
+                self._lock.release()
+
+    def _sweep_locked(self) -> None:
+        """Move what is new to ``_recent``; only a collection may move it on, since these tasks are still young to it."""
+        made = self._take_young()
+        self._recent += made  # in place: a collection can come with any new object, and takes the list away
+        self._flight = []
+        recent = self._recent
+        if len(recent) > self._recent_limit:
+            # Twice as many as were left last time: the work per task stays constant.
+            pending = [entry for entry in recent if _is_pending(entry)]
+            self._recent_limit = SWEEP_AT // 4 + 2 * len(pending)
+            if self._recent is recent:
+                self._recent = pending
+                self.registry.count(TASK).add(0, len(recent) - len(pending))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -325,31 +344,36 @@ class Tasks:
         entries = {id(task): entry for entry in self.entries() if (task := entry.ref()) is not None}
         task = None
         seen: list[Observation] = []
-        pending = [task for task in _pending_tasks(loop) if not _is_helper(task)]
-        interrupted = main is not None and any(task.get_coro() is main for task in pending)
-        while pending:
-            entry = entries.get(id(pending[-1]))
-            if entry is None:
-                entry = TaskEntry(weakref.ref(pending[-1]), None, 0, time.monotonic())
-            if entry.told:
-                pending.pop()
-                continue
-            entry.told = True
-            described = (pending[-1].get_name(), awaiting(pending[-1]))
-            box = [pending.pop()]
-            lost = not entry.lost and is_lost(box)
-            box.clear()
-            observation = Observation(entry, *described)
-            seen.append(observation)
-            if lost:
-                entry.lost = True
-                self.lost.append(observation)
-            elif not entry.lost and not interrupted:
-                self.left.append(observation)
+        waiting = pending_tasks(loop)
+        interrupted = main is not None and any(task.get_coro() is main for task in waiting)
+        # Referred to weakly: a list of tasks would vouch for those that wait for each other.
+        pending = cheapest_first(waiting)
+        deadline = time.perf_counter() + END_PROOF_SECONDS
+        for reference in pending:
+            # Another thread's collection must neither hold the task during the proof nor prove it at the same time.
+            with self._locking(deadline) as alone:
+                box = [reference()]
+                if box[0] is None:
+                    continue
+                entry = entries.get(id(box[0])) or TaskEntry(reference, None, 0, time.monotonic())
+                if entry.told:
+                    continue
+                entry.told = True
+                described = (box[0].get_name(), awaiting(box[0]))
+                lost = alone and not entry.lost and time.perf_counter() < deadline and is_lost(box)
+                box.clear()
+                observation = Observation(entry, *described)
+                seen.append(observation)
+                if lost:
+                    entry.lost = True
+                    self.lost.append(observation)
+                elif not entry.lost and not interrupted:
+                    self.left.append(observation)
         return seen
 
     def observe_rest(self) -> None:
         """Note what is still pending at the end of the program, in loops that nobody closed."""
+        deadline = time.perf_counter() + END_PROOF_SECONDS
         for entry in self.entries():
             box = [entry.ref()]
             if entry.told or entry.lost or box[0] is None or box[0].done():
@@ -357,12 +381,28 @@ class Tasks:
             entry.told = True
             observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
             observation.loop_runs = box[0].get_loop().is_running()
-            (self.lost if is_lost(box) else self.left).append(observation)
+            lost = time.perf_counter() < deadline and is_lost(box)
+            (self.lost if lost else self.left).append(observation)
 
     def entries(self) -> list[TaskEntry]:
         """Return what is known of tasks that were pending when they were last looked at."""
-        self._sweep()
-        return [*self._middle, *self._old]
+        with self._locking(time.perf_counter() + END_PROOF_SECONDS) as alone:
+            if alone:
+                self._sweep_locked()
+            return [*self._recent, *self._middle, *self._old]
+
+    @contextmanager
+    def _locking(self, deadline: float) -> Iterator[bool]:
+        """Keep other threads' collections out, if it can be done until the deadline.
+
+        A collection runs finalizers, and one of them may wait for this very thread (a client that joins its loop's thread).
+        """
+        alone = self._lock.acquire(timeout=max(deadline - time.perf_counter(), 0))
+        try:
+            yield alone
+        finally:
+            if alone:
+                self._lock.release()
 
     def record(self, observation: Observation) -> Record:
         """Return an observation as a record."""
@@ -372,44 +412,6 @@ class Tasks:
         return made
 
 
-def _only_its_waiter_refers_to(box: list[Any]) -> bool:
-    """Say whether it is worth a proof: a task that waits for nothing is ready to run, and in the loop's queue.
-
-    One reference from the box, one for the call, one from the waiter's callback; a second one that is part of the cycle
-    (``self.task = ...`` in an object that only the task keeps) is let through as well.
-    """
-    return interpreter.waiter_of(box[0]) is not None and sys.getrefcount(box[0]) <= 4  # noqa: PLR2004
-
-
-def _pending_tasks(loop: AbstractEventLoop) -> list[Any]:
-    """Return the loop's pending tasks.  The caller's list is the only reference that stays."""
-    tasks = sys.modules["asyncio"].all_tasks(loop)
-    return [task for task in tasks if not task.done()]
-
-
-def _is_helper(task: Any) -> bool:  # noqa: ANN401 - a task
-    """Say whether a loop made the task for its own end (``shutdown_asyncgens``, ``shutdown_default_executor``)."""
-    code = getattr(task.get_coro(), "cr_code", None)
-    return code is not None and code.co_filename == sys.modules["asyncio.base_events"].__file__
-
-
-def awaiting(task: Any) -> list[tuple[str, int, str]]:  # noqa: ANN401 - a task
-    """Return the await chain of a task as path, line and function, outermost first, at most twelve.
-
-    The last entry has no path: it is the type of what the task waits for.
-    """
-    chain: list[tuple[str, int, str]] = []
-    step = task.get_coro()
-    while step is not None and len(chain) < 12:  # noqa: PLR2004
-        frame = _first(step, "cr_frame", "gi_frame", "ag_frame")
-        if frame is not None:
-            chain.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-        step = _first(step, "cr_await", "gi_yieldfrom", "ag_await")
-    waiter = interpreter.waiter_of(task)
-    if waiter is not None:
-        chain.append(("", 0, f"{type(waiter).__module__}.{type(waiter).__qualname__}"))
-    return chain
-
-
-def _first(owner: object, *names: str) -> Any:  # noqa: ANN401 - a frame or an awaitable
-    return next((found for name in names if (found := getattr(owner, name, None)) is not None), None)
+def _is_pending(entry: TaskEntry) -> bool:
+    task = entry.ref()
+    return task is not None and not task.done()

@@ -1,0 +1,112 @@
+"""What is noted about a task, and what can be read from one without touching it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+import weakref
+
+from leakagent.shutdown import interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from types import CodeType
+    from typing import Any
+
+
+class TaskEntry:
+    """A task that has lived through a collection, or is looked at for a report."""
+
+    __slots__ = ("code", "created", "lasti", "lost", "ref", "stack", "told")
+
+    def __init__(self, ref: Any, place: Any, lasti: int, created: float) -> None:  # noqa: ANN401 - see `leakagent.instrumentation.asyncio_tasks`
+        self.ref = ref
+        self.created = created
+        self.stack: list[tuple[CodeType, int]] | None = None
+        if isinstance(place, list):
+            self.stack = place
+            place, lasti = place[0] if place else (None, 0)
+        self.code: CodeType | None = place
+        self.lasti = lasti
+        self.lost = False
+        self.told = False
+
+
+class Observation:
+    """A task that a finding will be made of: lost while the program ran, or left over at the end of its loop."""
+
+    __slots__ = ("age", "entry", "loop_runs", "name", "refused", "waits")
+
+    def __init__(self, entry: TaskEntry, name: str, waits: list[tuple[str, int, str]]) -> None:
+        self.entry = entry
+        self.name = name
+        self.waits = waits
+        self.age = time.monotonic() - entry.created
+        self.refused = False
+        self.loop_runs = False
+
+
+def is_incremental() -> bool:
+    """Say whether every collection visits a part of the oldest generation (Python 3.14.0): there is no third threshold."""
+    return gc.get_threshold()[2] == 0
+
+
+def only_its_waiter_refers_to(box: list[Any]) -> bool:
+    """Say whether the task in the box may be lost: a cheap filter in front of the proof.
+
+    A task that waits for nothing is ready to run, and in the loop's queue.  One reference from the box, one for the call, one
+    from the waiter's callback; a second one that is part of the cycle (``self.task = ...`` in an object that only the task
+    keeps) is let through as well.
+    """
+    return interpreter.waiter_of(box[0]) is not None and sys.getrefcount(box[0]) <= 4  # noqa: PLR2004
+
+
+def cheapest_first(tasks: list[Any]) -> list[weakref.ref[Any]]:
+    """Return weak references: first to tasks whose proof is short, since their waiter is all that refers to them."""
+    quick: list[weakref.ref[Any]] = []
+    slow: list[weakref.ref[Any]] = []
+    while tasks:
+        box = [tasks.pop()]
+        (quick if only_its_waiter_refers_to(box) else slow).append(weakref.ref(box[0]))
+    return quick + slow
+
+
+def pending_tasks(loop: AbstractEventLoop) -> list[Any]:
+    """Return the loop's pending tasks; the caller's list is the only reference that stays.
+
+    Without those that asyncio makes itself: for the end of a loop (``shutdown_asyncgens``, ``shutdown_default_executor``), and to
+    close a generator that was left half-way.
+    """
+    tasks = sys.modules["asyncio"].all_tasks(loop)
+    return [task for task in tasks if not task.done() and not _is_helper(task.get_coro())]
+
+
+def _is_helper(coro: object) -> bool:
+    if type(coro).__name__ == "async_generator_athrow":
+        return True
+    code = getattr(coro, "cr_code", None)
+    return code is not None and code.co_filename == sys.modules["asyncio.base_events"].__file__
+
+
+def awaiting(task: Any) -> list[tuple[str, int, str]]:  # noqa: ANN401 - a task
+    """Return the await chain of a task as path, line and function, outermost first, at most twelve.
+
+    The last entry has no path: it is the type of what the task waits for.
+    """
+    chain: list[tuple[str, int, str]] = []
+    step = task.get_coro()
+    while step is not None and len(chain) < 12:  # noqa: PLR2004
+        frame = _first(step, "cr_frame", "gi_frame", "ag_frame")
+        if frame is not None:
+            chain.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        step = _first(step, "cr_await", "gi_yieldfrom", "ag_await")
+    waiter = interpreter.waiter_of(task)
+    if waiter is not None:
+        chain.append(("", 0, f"{type(waiter).__module__}.{type(waiter).__qualname__}"))
+    return chain
+
+
+def _first(owner: object, *names: str) -> Any:  # noqa: ANN401 - a frame or an awaitable
+    return next((found for name in names if (found := getattr(owner, name, None)) is not None), None)

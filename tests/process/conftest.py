@@ -1,0 +1,74 @@
+"""What tests of programs under the agent share: running one, and reading what it was told."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class Told:
+    """A program that has ended under the agent, and its JSON report."""
+
+    def __init__(self, ran: Any, report: dict[str, Any], text: str) -> None:
+        """Keep what it left; ``text`` is the program's own text."""
+        self.ran = ran
+        self.report = report
+        self.text = text
+
+    def __repr__(self) -> str:
+        """Show everything: this is what a failed assertion prints."""
+        return f"{self.ran!r}\n--- report\n{json.dumps(self.report, indent=1)}"
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of its standard output."""
+        return list(self.ran.stdout.splitlines())
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """The findings of the report."""
+        return list(self.report["findings"])
+
+    @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """The receipt, by stage."""
+        return {stage["stage"]: stage for stage in self.report["receipt"]}
+
+    def line(self, marker: str) -> int:
+        """Return the number of the only line that ends with ``# marker``."""
+        found = [number for number, line in enumerate(self.text.splitlines(), 1) if line.endswith(f"# {marker}")]
+        assert len(found) == 1, (marker, found)
+        return found[0]
+
+    def only(self, reason: str, kind: str = "") -> dict[str, Any]:
+        """Return the one finding with this reason (and kind)."""
+        found = [one for one in self.findings if one["reason"] == reason and kind in {"", one["kind"]}]
+        assert len(found) == 1, (reason, kind, self)
+        return found[0]
+
+    def clean(self, status: int = 0) -> None:
+        """Assert that nothing was found, nothing of the agent broke, and the status is the program's own."""
+        assert self.report["findings"] == [], self
+        assert self.report["agent"]["disabled"] == [], self
+        assert self.ran.returncode == status, self
+
+
+@pytest.fixture
+def told(python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path) -> Callable[..., Told]:
+    """Run a program's text under ``python -m leakagent`` and return what it was told."""
+
+    def run_told(
+        text: str, *arguments: str, options: tuple[str, ...] = (), env: dict[str, str] | None = None, **more: object
+    ) -> Told:
+        path, report = program(text), tmp_path / "report.json"
+        ran = python("-m", "leakagent", "--report", f"text,json:{report}", *options, path, *arguments, env=env, **more)
+        assert report.exists(), ran
+        return Told(ran, json.loads(report.read_text(encoding="utf-8")), text)
+
+    return run_told
