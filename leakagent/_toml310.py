@@ -27,13 +27,15 @@ def table(text: str, name: str) -> dict[str, Any]:
     for number, raw in lines:
         line = raw.strip()
         if line.startswith("["):
-            inside = line.partition("#")[0].strip().replace(" ", "") == f"[{name}]"
+            header = line.partition("#")[0].strip().replace(" ", "")
+            inside = header == f"[{name}]"
+            if header == f"[{name}":
+                raise _not_understood(line, number)
         elif inside and line and not line.startswith("#"):
             key, equals, value = line.partition("=")
             key = key.strip().strip("\"'")
             if not equals or key in found:
-                message = f"line {number} is not understood: {line[:60]}"
-                raise ValueError(message)
+                raise _not_understood(line, number)
             found[key] = _value(value.strip(), number, lines)
     return found
 
@@ -48,9 +50,12 @@ def _value(text: str, number: int, lines: Iterator[tuple[int, str]]) -> Any:  # 
         text += "\n" + following[1]
         known, value = _literal(text)
     if not known:
-        message = f"line {number} is not understood: {text[:60]}"
-        raise ValueError(message)
+        raise _not_understood(text, number)
     return value
+
+
+def _not_understood(text: str, number: int) -> ValueError:
+    return ValueError(f"line {number} is not understood: {text[:60]}")
 
 
 def _literal(text: str) -> tuple[bool, Any]:

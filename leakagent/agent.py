@@ -43,6 +43,8 @@ class Agent:
         self.owner = owner
         self.pid = os.getpid()
         self.child = config.is_child(os.environ)
+        if self.child:
+            guard.be_silent()
         self.started = time.time()
         self.base = _working_folder()
         self.hook = ImportHook()
@@ -193,6 +195,7 @@ class Agent:
         """Start afresh in a forked child: its parent's resources are none of its own."""
         self.pid = os.getpid()
         self.child = True
+        guard.be_silent()
         self.started = time.time()
         self.status = None
         self.exit_called.clear()

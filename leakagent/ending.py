@@ -326,9 +326,14 @@ class Ending:
             from .report.json_report import from_dict  # only if there are any
 
             try:
-                found += from_dict(json.loads(text)).findings
+                report = from_dict(json.loads(text))
             except ValueError as error:
                 guard.say(f"a child's report could not be read: {error}")
+                continue
+            found += report.findings
+            for broken in report.agent["disabled"]:
+                part, _, cause = broken.partition(": ")
+                guard.failed_in_child(part, cause)
         return found
 
     def _receipt(self) -> list[f.StageReceipt]:
@@ -350,14 +355,15 @@ class Ending:
     def _tell(self, report: Report) -> None:
         agent = self.agent
         files = any(part.strip().partition(":")[0] in {"json", "html", "markdown"} for part in agent.settings.report.split(","))
-        if not report.findings and (agent.child or not files):
+        nothing = not report.findings and not (agent.child and guard.disabled)
+        if nothing and (agent.child or not files):
             return
         from .report import write
 
         if agent.child:
             from .report.json_report import dumps
 
-            if not report.findings or family.hand_over(os.environ, dumps(report)):
+            if family.hand_over(os.environ, dumps(report)) or not report.findings:
                 return
         targets = write.parse_spec(agent.settings.report)
         write.emit(report, targets, sys.stderr, is_child=agent.child, base=agent.base)

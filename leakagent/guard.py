@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 disabled: dict[str, str] = {}
 
 _told: set[str] = set()
+_silent: list[bool] = []
 
 
 def say(line: str) -> None:
-    """Write one line to stderr, once per process; a closed or broken stderr is survived."""
-    if line in _told:
+    """Write one line to stderr, once in the whole tree of processes; a closed or broken stderr is survived."""
+    if line in _told or _silent:
         return
     _told.add(line)
     text = f"leakagent: {line}\n"
@@ -35,6 +36,11 @@ def say(line: str) -> None:
         return
 
 
+def be_silent() -> None:
+    """Say nothing from now on: this is a child, whose errors are told by the process that the user started."""
+    _silent[:] = [True]
+
+
 def told() -> bool:
     """Say whether any line was written by `say`."""
     return bool(_told)
@@ -49,6 +55,13 @@ def failed(part: str, error: BaseException) -> None:
         return
     disabled[part] = f"{type(error).__name__}: {error}"
     say(f"{part} switched off after an error of leakagent's own: {type(error).__name__}: {error}")
+
+
+def failed_in_child(part: str, cause: str) -> None:
+    """Note what a child has handed over: told once, however many children there are."""
+    if part not in disabled:
+        disabled[part] = cause
+        say(f"{part} switched off in a child after an error of leakagent's own: {cause}")
 
 
 def call(part: str, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - whatever it returns

@@ -74,7 +74,7 @@ class ImportHook:
             try:
                 original(module)
             except BaseException as error:
-                # The program's traceback shall not show this frame; raising again does not add it.
+                # The program's traceback shall not show this frame; raising again does not add it (from 3.11 on).
                 error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
                 raise
             for part, callback in self._wanted.get(name, ()):
