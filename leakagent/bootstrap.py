@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _state = {"started": False}
 
 _TRACKERS = ("from multiprocessing.resource_tracker import", "from multiprocessing.semaphore_tracker import")
-_FORK_SERVER = "from multiprocessing.forkserver import"
+# The second one from 3.14 on.
+_FORK_SERVER = ("from multiprocessing.forkserver import", "import sys; from multiprocessing.forkserver import")
 
 
 def start() -> None:

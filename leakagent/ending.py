@@ -92,7 +92,9 @@ class Ending:
         """Return the threads that Python waits for."""
         threading: Any = sys.modules["threading"]
         ends = {threading.current_thread(), threading.main_thread()}
-        return [thread for thread in threading.enumerate() if not thread.daemon and thread not in ends]
+        # One whose start failed half-way (RecursionError) is on the list, has no identity and can't be joined.
+        there = [thread for thread in threading.enumerate() if thread.ident is not None]
+        return [thread for thread in there if not thread.daemon and thread not in ends]
 
     def _wait_for_threads(self, last: Callable[[], None] | None) -> None:
         def wait(seconds: float) -> tuple[int, int]:
