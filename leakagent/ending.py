@@ -346,7 +346,7 @@ class Ending:
             if not report.findings or family.hand_over(os.environ, dumps(report)):
                 return
         targets = write.parse_spec(agent.settings.report)
-        write.emit(report, targets, sys.stderr, is_child=agent.child, base=agent.base)
+        write.emit(report, targets, sys.stderr, is_child=agent.child, is_late=agent.late, base=agent.base)
 
 
 def _task_reason(observation: Observation, *, lost: bool) -> str:
