@@ -28,7 +28,7 @@ NEXT = Path(os.environ.get("LEAKAGENT_PYTHON_NEXT", ROOT.parent / "shared" / "to
 RUNTIME = ["wrapt==2.5.2", "psutil==7.2.2", "opentelemetry-api==1.45.2", "opentelemetry-sdk==1.45.2"]
 TESTS = ["pytest>=8.3,<10", "hypothesis>=6.100", "jsonschema>=4.20"]
 DEMO = ["chromadb==1.5.9", "lancedb==0.40.0", "llama-index-core==0.14.25"]
-APPS = [*DEMO, "uvloop==0.23.0", "streamlit==1.67.0", "fastapi==0.165.0", "uvicorn==0.54.0"]
+APPS = [*DEMO, "uvloop==0.23.0", "streamlit==1.67.0", "fastapi==0.165.0", "uvicorn==0.54.0", "gunicorn==27.0.1", "flask==3.1.3"]
 CHECKS = ["ruff==0.17.6", "mypy==2.4.1", "types-psutil", "types-jsonschema", "pytest>=8.3,<10", "hypothesis>=6.100"]
 
 

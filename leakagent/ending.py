@@ -9,7 +9,7 @@ import time
 from . import __version__, config, guard
 from .core import findings as f
 from .core.findings import Finding, Report
-from .core.records import LANCEDB_TABLE, LIVE, THREAD_POOL, Record
+from .core.records import DROPPED, LANCEDB_TABLE, LIVE, THREAD_POOL, Record
 from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
 from .processes import family
@@ -126,7 +126,7 @@ class Ending:
         if self._has_clients():
             self.watchdog.arm(settings.budget)
         try:
-            report = self.close()
+            report = self.close(final=True)
             fails = bool(report.findings) and self._fails_on_leak()
             if fails:
                 report.own_status, report.status = report.status, LEAK_STATUS
@@ -138,8 +138,8 @@ class Ending:
                 guard.call("flush", stream.flush)
             os._exit(LEAK_STATUS)
 
-    def close(self) -> Report:
-        """Close what is left and return the report of it."""
+    def close(self, *, final: bool = False) -> Report:
+        """Close what is left and return the report of it; ``final`` says that the program ends now."""
         begin = time.perf_counter()
         parts = self.agent.parts
         if "threads" in parts:
@@ -149,7 +149,7 @@ class Ending:
             parts["asyncio"].stop()
         left = self._left_clients()
         if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
-            self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds))
+            self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
         report = self._report(left)
         report.agent["seconds"] = self.agent.seconds + time.perf_counter() - begin
         return report
@@ -166,8 +166,14 @@ class Ending:
     def _has_clients(self) -> bool:
         return "chromadb" in self.agent.parts or "lancedb" in self.agent.parts
 
-    def _close_clients(self, left: dict[str, list[Record]], seconds: float) -> tuple[int, int]:
+    def _close_clients(self, left: dict[str, list[Record]], seconds: float, *, final: bool) -> tuple[int, int]:
         records = sorted((record for found in left.values() for record in found), key=lambda record: -record.id)
+        lance = self.agent.parts.get("lancedb")
+        loops = int(lance is not None and lance.has_loop())
+        if lance is not None and loops:
+            lance.refuse(seconds, final=final)
+        if final and "chromadb" in left:
+            self.agent.parts["chromadb"].refuse(left["chromadb"])
 
         def work() -> None:
             for record in records:
@@ -180,8 +186,6 @@ class Ending:
 
         in_time(seconds, work)
         forced = sum(1 for record in records if record.id not in self._closed)
-        lance = self.agent.parts.get("lancedb")
-        loops = int(lance is not None and lance.has_loop())
         if lance is not None and loops:
             forced += not lance.stop_loop(seconds)
         return len(records) + loops, forced
@@ -300,11 +304,13 @@ class Ending:
 
     def _client(self, record: Record) -> Finding:
         done = self._closed.get(record.id, f.NONE)
-        evidence = [] if record.state == LIVE else ["dropped without close()"]
+        evidence = ["dropped without close()"] if record.state == DROPPED else []
         if done not in f.ACTIONS:
             evidence.append(done)
             done = f.NONE
-        return self._finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
+        finding = self._finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
+        finding.fix = record.detail.get("fix", finding.fix)
+        return finding
 
     def _of_children(self) -> list[Finding]:
         found: list[Finding] = []
