@@ -9,7 +9,7 @@ import time
 from . import __version__, config, guard
 from .core import findings as f
 from .core.findings import Finding, Report
-from .core.records import DROPPED, LANCEDB_TABLE, LIVE, THREAD_POOL, Record
+from .core.records import DROPPED, LANCEDB_TABLE, THREAD_POOL, Record
 from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
 from .processes import family
@@ -268,7 +268,7 @@ class Ending:
             resource = record.resource()
             queued, running = self._busy_jobs.get(record.id, (0, 0))
             hung = [stuck[thread] for thread in (interpreter.pool_threads(resource) if resource else ()) if thread in stuck]
-            evidence = [] if record.state == LIVE else ["dropped without shutdown()"]
+            evidence = ["dropped without shutdown()"] if record.state == DROPPED else []
             action = f.NONE
             if queued or running:
                 evidence.append(f"{queued} jobs queued and {running} running when the main thread ended")

@@ -272,7 +272,7 @@ class Tasks:
                 finished += 1
                 continue
             kept.append(entry)
-            if not entry.told and only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
+            if not (entry.lost or entry.told) and only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
                 self._prove(entry, box)
             box.clear()
         # Only now: a task that is held would vouch for those that wait for it or that it waits for (``gather``).
@@ -284,7 +284,7 @@ class Tasks:
     def _prove(self, entry: TaskEntry, box: list[Any]) -> None:
         observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
         if is_lost(box, limit=PROOF_LIMIT) and not entry.told:
-            entry.told = entry.lost = True
+            entry.lost = True
             self.lost.append(observation)
 
     def _take_young(self) -> list[TaskEntry]:
@@ -360,14 +360,17 @@ class Tasks:
                 if entry.told:
                     continue
                 entry.told = True
+                known = entry.lost
                 observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
-                entry.lost = alone and time.perf_counter() < deadline and is_lost(box)
-                box.clear()
                 seen.append(observation)
-                if entry.lost:
-                    self.lost.append(observation)
-                elif not interrupted:
-                    self.left.append(observation)
+                # Noted by a collection in another thread, before `told` kept it from doing so?
+                if not known:
+                    entry.lost = alone and time.perf_counter() < deadline and is_lost(box)
+                    if entry.lost:
+                        self.lost.append(observation)
+                    elif not interrupted:
+                        self.left.append(observation)
+                box.clear()
         return seen
 
     def observe_rest(self) -> None:
@@ -375,7 +378,7 @@ class Tasks:
         deadline = time.perf_counter() + END_PROOF_SECONDS
         for entry in self.entries():
             box = [entry.ref()]
-            if entry.told or box[0] is None or box[0].done():
+            if entry.told or entry.lost or box[0] is None or box[0].done():
                 continue
             entry.told = True
             observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
