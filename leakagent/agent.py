@@ -75,6 +75,7 @@ class Agent:
             self.hook.when_imported(name, "exit", lambda _module, run=callback: _register(run))  # type: ignore[misc]
         if self.owner == "environment" and self._must_know_status():
             self.patches.replace(sys, "exit", self._make_exit)
+        self.hook.when_imported("signal", "exit", lambda module: self.patches.replace(module, "raise_signal", self._make_raise))
         if hasattr(os, "register_at_fork") and not _fork_hook:
             _fork_hook.append(True)
             os.register_at_fork(after_in_child=_after_fork)
@@ -127,6 +128,16 @@ class Agent:
 
         return exit
 
+    def _make_raise(self, original: Callable[[int], None]) -> Callable[[int], None]:
+        """Look and tell before a program ends itself by a signal that it has handled, as uvicorn and its workers do."""
+
+        def raise_signal(signalnum: int, /) -> None:
+            if interpreter.dies_by(signalnum):
+                guard.call("end of the program", self.dies, signalnum)
+            original(signalnum)
+
+        return raise_signal
+
     # -- the ends ----------------------------------------------------------------------------------------------------
 
     def ending(self) -> Ending:
@@ -161,6 +172,12 @@ class Agent:
         """Run the second part of the end; a program that loaded nothing of interest has none."""
         if self.is_active() and (self.parts or self._must_know_status()):
             guard.call("end of the program", self.ending().last)
+
+    def dies(self, signalnum: int) -> None:
+        """Run the second part of the end right before a signal ends the process: nothing else of it will run."""
+        if self.is_active() and self.parts:
+            self.status = -signalnum
+            self.ending().last(killed=True)
 
     def forked(self) -> None:
         """Start afresh in a forked child: its parent's resources are none of its own."""

@@ -116,12 +116,18 @@ class Ending:
 
     # -- the last exit handler ---------------------------------------------------------------------------------------
 
-    def last(self) -> None:
-        """Close what is left, tell it, and end with the status that the user asked for."""
+    def last(self, *, killed: bool = False) -> None:
+        """Close what is left, tell it, and end with the status that the user asked for.
+
+        Args:
+            killed: A signal ends the process next: nobody waits for its threads, workers and children.
+
+        """
         if self._finished:
             return
         self._finished = True
-        self.note()
+        if not killed:
+            self.note()
         settings = self.agent.settings
         if self._has_clients():
             self.watchdog.arm(settings.budget)

@@ -50,6 +50,7 @@ from .task_notes import (
     is_incremental,
     only_its_waiter_refers_to,
     pending_tasks,
+    running_task,
 )
 
 TYPE_CHECKING = False
@@ -374,17 +375,26 @@ class Tasks:
         return seen
 
     def observe_rest(self) -> None:
-        """Note what is still pending at the end of the program, in loops that nobody closed."""
+        """Note what is still pending at the end of the program, in loops that nobody closed.
+
+        A task that ends the program itself (it raises a signal) has not outlived it; the others of its loop have if it is the
+        main one, else the main one is interrupted (`_observe_loop`).
+        """
         deadline = time.perf_counter() + END_PROOF_SECONDS
-        for entry in self.entries():
+        entries = self.entries()
+        current, interrupted = running_task(entries)
+        for entry in entries:
             box = [entry.ref()]
-            if entry.told or entry.lost or box[0] is None or box[0].done():
+            if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is current:
                 continue
             entry.told = True
+            here = current is not None and box[0].get_loop() is current.get_loop()
             observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
             observation.loop_runs = box[0].get_loop().is_running()
-            lost = time.perf_counter() < deadline and is_lost(box)
-            (self.lost if lost else self.left).append(observation)
+            if time.perf_counter() < deadline and is_lost(box):
+                self.lost.append(observation)
+            elif not (here and interrupted):
+                self.left.append(observation)
 
     def entries(self) -> list[TaskEntry]:
         """Return what is known of tasks that were pending when they were last looked at."""

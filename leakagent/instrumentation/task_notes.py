@@ -90,6 +90,24 @@ def _is_helper(coro: object) -> bool:
     return code is not None and code.co_filename == sys.modules["asyncio.base_events"].__file__
 
 
+def running_task(entries: list[TaskEntry]) -> tuple[Any, bool]:
+    """Return the task that this thread runs now, or None, and whether it is another one than the main task of its loop."""
+    try:
+        current: Any = sys.modules["asyncio"].current_task()
+    except (RuntimeError, AttributeError, KeyError):  # no loop runs here
+        return None, False
+    if current is None:
+        return None, False
+    loop = current.get_loop()
+    first = None
+    for entry in sorted(entries, key=lambda entry: entry.created):
+        task = entry.ref()
+        if task is not None and not task.done() and task.get_loop() is loop:
+            first = task
+            break
+    return current, first is not None and first is not current
+
+
 def awaiting(task: Any) -> list[tuple[str, int, str]]:  # noqa: ANN401 - a task
     """Return the await chain of a task as path, line and function, outermost first, at most twelve.
 
