@@ -33,6 +33,7 @@ class Agent:
         settings: What the user asked for.
         owner: What activated it: ``environment``, ``command line`` or ``code``.
         child: Whether a process above this one carries the agent as well; a child prints nothing.
+        late: Whether there was such a process that had ended before this one started.
         base: Working folder at the start; the program's own paths are shown relative to it.
 
     """
@@ -43,6 +44,7 @@ class Agent:
         self.owner = owner
         self.pid = os.getpid()
         self.child = config.is_child(os.environ)
+        self.late = not self.child and os.environ.get(config.ROOT_VARIABLE, "") not in {"", config.root_marker()}
         self.started = time.time()
         self.base = _working_folder()
         self.hook = ImportHook()

@@ -9,7 +9,7 @@ import time
 from . import __version__, config, guard
 from .core import findings as f
 from .core.findings import Finding, Report
-from .core.records import LANCEDB_TABLE, LIVE, THREAD_POOL, Record
+from .core.records import DROPPED, LANCEDB_TABLE, THREAD_POOL, Record
 from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
 from .processes import family
@@ -264,7 +264,7 @@ class Ending:
             resource = record.resource()
             queued, running = self._busy_jobs.get(record.id, (0, 0))
             hung = [stuck[thread] for thread in (interpreter.pool_threads(resource) if resource else ()) if thread in stuck]
-            evidence = [] if record.state == LIVE else ["dropped without shutdown()"]
+            evidence = ["dropped without shutdown()"] if record.state == DROPPED else []
             action = f.NONE
             if queued or running:
                 evidence.append(f"{queued} jobs queued and {running} running when the main thread ended")
@@ -300,7 +300,7 @@ class Ending:
 
     def _client(self, record: Record) -> Finding:
         done = self._closed.get(record.id, f.NONE)
-        evidence = [] if record.state == LIVE else ["dropped without close()"]
+        evidence = ["dropped without close()"] if record.state == DROPPED else []
         if done not in f.ACTIONS:
             evidence.append(done)
             done = f.NONE
@@ -346,7 +346,7 @@ class Ending:
             if not report.findings or family.hand_over(os.environ, dumps(report)):
                 return
         targets = write.parse_spec(agent.settings.report)
-        write.emit(report, targets, sys.stderr, is_child=agent.child, base=agent.base)
+        write.emit(report, targets, sys.stderr, is_child=agent.child, is_late=agent.late, base=agent.base)
 
 
 def _task_reason(observation: Observation, *, lost: bool) -> str:

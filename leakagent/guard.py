@@ -30,11 +30,6 @@ def say(line: str) -> None:
         return
 
 
-def told() -> bool:
-    """Say whether any line was written by `say`."""
-    return bool(_told)
-
-
 def failed(part: str, error: BaseException) -> None:
     """Note that ``part`` broke with ``error``: told once, listed as disabled."""
     if part in disabled:

@@ -67,21 +67,27 @@ class LanceConnections:
         patches.wrap(owner, "close", closed)
 
     def _note(self, kind: str, resource: Any, frame: FrameType | None) -> None:  # noqa: ANN401
-        inside = frame
+        inside, outermost = frame, ""
         while inside is not None and str(inside.f_globals.get("__name__", "")).partition(".")[0] == "lancedb":
+            outermost = inside.f_code.co_name
             inside = inside.f_back
         record = self.registry.add(kind, resource, inside)
+        record.detail["synchronous"] = bool(outermost) and not outermost.endswith("_async")
         # What lancedb makes for itself, on its own loop's thread, has nobody's line behind it.
         record.detail["internal"] = _on_background_loop()
 
     def left_over(self) -> list[Record]:
-        """Return the records of open connections and tables, and of connections that were dropped open."""
+        """Return the records of open connections and tables, and of asynchronous connections that were dropped open.
+
+        To let go of a synchronous connection is the only way to end it.
+        """
         left = []
         for record in self.registry.of_kind(LANCEDB_CONNECTION, LANCEDB_TABLE):
             resource = record.resource()
             dropped = record.state == DROPPED or resource is None
             # A table is its connection's business once it is gone.
-            gone = record.kind == LANCEDB_TABLE if dropped else not _is_open(resource)
+            ended_so = record.kind == LANCEDB_TABLE or record.detail["synchronous"]
+            gone = ended_so if dropped else not _is_open(resource)
             if gone or record.detail["internal"]:
                 self.registry.finish(record)
             else:
