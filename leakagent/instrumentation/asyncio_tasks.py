@@ -32,6 +32,7 @@ from __future__ import annotations
 import _thread
 import gc
 import itertools
+import sys
 import time
 import weakref
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ from .task_notes import (
     Observation,
     TaskEntry,
     awaiting,
+    calling_task,
     cheapest_first,
     is_incremental,
     only_its_waiter_refers_to,
@@ -177,7 +179,8 @@ class Tasks:
 
     def _make_close(self, original: Callable[[AbstractEventLoop], None]) -> Callable[[AbstractEventLoop], None]:
         def close(loop: AbstractEventLoop) -> None:
-            if not loop.is_running() and not loop.is_closed():
+            # A loop that nobody closed is closed by its finalizer, when the report is written and the modules are gone.
+            if not sys.is_finalizing() and not loop.is_running() and not loop.is_closed():
                 guard.call("asyncio loops", self._observe_loop, loop)
             original(loop)
 
@@ -373,18 +376,28 @@ class Tasks:
                 box.clear()
         return seen
 
-    def observe_rest(self) -> None:
-        """Note what is still pending at the end of the program, in loops that nobody closed."""
+    def observe_rest(self) -> list[Observation]:
+        """Note what is still pending at the end of the program, in loops that nobody closed, and return it."""
+        seen = []
         deadline = time.perf_counter() + END_PROOF_SECONDS
         for entry in self.entries():
             box = [entry.ref()]
-            if entry.told or entry.lost or box[0] is None or box[0].done():
+            if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is calling_task():
                 continue
             entry.told = True
             observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
             observation.loop_runs = box[0].get_loop().is_running()
             lost = time.perf_counter() < deadline and is_lost(box)
             (self.lost if lost else self.left).append(observation)
+            seen.append(observation)
+        return seen
+
+    def take_back(self, observations: list[Observation]) -> None:
+        """Take observations back: the program goes on, and these tasks with it."""
+        for observation in observations:
+            observation.entry.told = False
+        for known in (self.lost, self.left):
+            known[:] = [one for one in known if one not in observations]
 
     def entries(self) -> list[TaskEntry]:
         """Return what is known of tasks that were pending when they were last looked at."""

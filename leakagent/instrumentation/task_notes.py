@@ -83,6 +83,14 @@ def pending_tasks(loop: AbstractEventLoop) -> list[Any]:
     return [task for task in tasks if not task.done() and not _is_helper(task.get_coro())]
 
 
+def calling_task() -> object:
+    """Return the task that runs in this thread, or None."""
+    try:
+        return sys.modules["asyncio"].current_task()
+    except RuntimeError:  # no loop runs here
+        return None
+
+
 def _is_helper(coro: object) -> bool:
     if type(coro).__name__ == "async_generator_athrow":
         return True

@@ -22,6 +22,7 @@ began.  Windows and macOS: by reading only.
 from __future__ import annotations
 
 import _thread
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -223,6 +224,41 @@ def caller(depth: int) -> FrameType | None:
         return sys._getframe(depth + 1)  # noqa: SLF001 - documented, "for internal and specialized purposes"
     except ValueError:
         return None
+
+
+class _Status:
+    """Ends the process when it is destroyed; see `end_with`."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        # By then this module may be empty.
+        self.exit = os._exit
+        self.streams = [stream for stream in (sys.__stdout__, sys.__stderr__) if stream is not None]
+
+    def __del__(self) -> None:
+        for stream in self.streams:
+            try:
+                stream.flush()
+            except ValueError:  # closed
+                continue
+            except OSError:  # what the program said is lost: Python ends with status 120 then
+                return
+        self.exit(self.status)
+
+
+def end_with(status: int) -> None:
+    """End with another status after everything else has happened: other exit handlers, the program's own finalizers.
+
+    Only the caller of ``Py_FinalizeEx`` knows the status, so the process has to be ended before that returns.  The namespace of `sys`
+    is the last but one to be emptied, and private names go first (``PyModule_ClearDict``), while the streams are still there.
+    """
+    sys._leakagent_status = _Status(status)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def in_main_thread() -> bool:
+    """Say whether the caller runs in the main thread; without `threading` there is no other."""
+    threading = sys.modules.get("threading")
+    return threading is None or threading.get_ident() == threading.main_thread().ident
 
 
 def is_multiprocessing_child() -> bool:
