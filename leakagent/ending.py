@@ -119,17 +119,23 @@ class Ending:
 
     # -- the last exit handler ---------------------------------------------------------------------------------------
 
-    def last(self) -> None:
-        """Close what is left, tell it, and end with the status that the user asked for."""
+    def last(self, *, killed: bool = False) -> None:
+        """Close what is left, tell it, and end with the status that the user asked for.
+
+        Args:
+            killed: A signal ends the process next: nobody waits for its threads, workers and children.
+
+        """
         if self._finished:
             return
         self._finished = True
-        self.note()
+        if not killed:
+            self.note()
         settings = self.agent.settings
         if self._has_clients():
             self.watchdog.arm(settings.budget)
         try:
-            report = self.close()
+            report = self.close(final=True)
             fails = bool(report.findings) and self._fails_on_leak()
             if fails:
                 report.own_status, report.status = report.status, LEAK_STATUS
@@ -141,17 +147,17 @@ class Ending:
         if fails:
             interpreter.end_with(LEAK_STATUS)
 
-    def close(self) -> Report:
-        """Close what is left and return the report of it."""
+    def close(self, *, final: bool = False) -> Report:
+        """Close what is left and return the report of it; ``final`` says that the program ends now."""
         begin = time.perf_counter()
         parts = self.agent.parts
         if "threads" in parts:
             parts["threads"].sweep()
         if "asyncio" in parts:
-            self._pending = parts["asyncio"].observe_rest()
+            self._pending = parts["asyncio"].observe_rest(final=final)
         left = self._left_clients()
         if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
-            self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds))
+            self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
         report = self._report(left)
         report.agent["seconds"] = self.agent.seconds + time.perf_counter() - begin
         return report
@@ -178,8 +184,14 @@ class Ending:
     def _has_clients(self) -> bool:
         return "chromadb" in self.agent.parts or "lancedb" in self.agent.parts
 
-    def _close_clients(self, left: dict[str, list[Record]], seconds: float) -> tuple[int, int]:
+    def _close_clients(self, left: dict[str, list[Record]], seconds: float, *, final: bool) -> tuple[int, int]:
         records = sorted((record for found in left.values() for record in found), key=lambda record: -record.id)
+        lance = self.agent.parts.get("lancedb")
+        loops = int(lance is not None and lance.has_loop())
+        if lance is not None and loops:
+            lance.refuse(seconds, final=final)
+        if final and "chromadb" in left:
+            self.agent.parts["chromadb"].refuse(left["chromadb"])
 
         def work() -> None:
             for record in records:
@@ -192,8 +204,6 @@ class Ending:
 
         in_time(seconds, work)
         forced = sum(1 for record in records if record.id not in self._closed)
-        lance = self.agent.parts.get("lancedb")
-        loops = int(lance is not None and lance.has_loop())
         if lance is not None and loops:
             forced += not lance.stop_loop(seconds)
         return len(records) + loops, forced
@@ -316,7 +326,9 @@ class Ending:
         if done not in f.ACTIONS:
             evidence.append(done)
             done = f.NONE
-        return self._finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
+        finding = self._finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
+        finding.fix = record.detail.get("fix", finding.fix)
+        return finding
 
     def _of_children(self) -> list[Finding]:
         found: list[Finding] = []

@@ -47,11 +47,11 @@ from .task_notes import (
     Observation,
     TaskEntry,
     awaiting,
-    calling_task,
     cheapest_first,
     is_incremental,
     only_its_waiter_refers_to,
     pending_tasks,
+    running_task,
 )
 
 TYPE_CHECKING = False
@@ -376,20 +376,29 @@ class Tasks:
                 box.clear()
         return seen
 
-    def observe_rest(self) -> list[Observation]:
-        """Note what is still pending at the end of the program, in loops that nobody closed, and return it."""
+    def observe_rest(self, *, final: bool) -> list[Observation]:
+        """Note what is still pending in loops that nobody closed, and return it; ``final`` says that the program ends now.
+
+        A task that ends the program itself (it raises a signal) has not outlived it; the others of its loop have if it is the
+        main one, else the main one is interrupted (`_observe_loop`).
+        """
         seen = []
         deadline = time.perf_counter() + END_PROOF_SECONDS
-        for entry in self.entries():
+        entries = self.entries()
+        current, interrupted = running_task(entries)
+        for entry in entries:
             box = [entry.ref()]
-            if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is calling_task():
+            if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is current:
                 continue
             entry.told = True
+            here = current is not None and box[0].get_loop() is current.get_loop()
             observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
             observation.loop_runs = box[0].get_loop().is_running()
-            lost = time.perf_counter() < deadline and is_lost(box)
-            (self.lost if lost else self.left).append(observation)
             seen.append(observation)
+            if time.perf_counter() < deadline and is_lost(box):
+                self.lost.append(observation)
+            elif not (here and interrupted and final):
+                self.left.append(observation)
         return seen
 
     def take_back(self, observations: list[Observation]) -> None:

@@ -267,6 +267,18 @@ def is_multiprocessing_child() -> bool:
     return process is not None and process.parent_process() is not None
 
 
+def dies_by(signalnum: int) -> bool:
+    """Say whether a signal that the main thread is about to raise ends the process at once."""
+    signal: Any = sys.modules["signal"]
+    threading = sys.modules.get("threading")
+    if signalnum not in {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", None)}:
+        return False
+    if threading is not None and threading.current_thread() is not threading.main_thread():
+        return False
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "pthread_sigmask") else ()
+    return signal.getsignal(signalnum) is signal.SIG_DFL and signalnum not in blocked
+
+
 def run_module_as_main(name: str, *, alter_argv: bool) -> None:
     """Run a module as ``python -m name`` does."""
     import runpy
