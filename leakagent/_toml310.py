@@ -1,7 +1,7 @@
 """The one table of a TOML file that Python 3.10 has to read without ``tomllib``.
 
-Only what the settings need: ``key = value`` lines with strings, numbers, booleans and lists of strings on one line.
-Anything else in that table is refused with a clear message, everything outside of it is passed over.
+Only what the settings need: ``key = value`` with strings, numbers, booleans and lists of them, a list also over several
+lines.  Anything else in that table is refused with a clear message, everything outside of it is passed over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ast
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 
@@ -22,24 +23,50 @@ def table(text: str, name: str) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     inside = False
-    for number, raw in enumerate(text.splitlines(), start=1):
+    lines = iter(enumerate(text.splitlines(), start=1))
+    for number, raw in lines:
         line = raw.strip()
         if line.startswith("["):
-            inside = line.partition("#")[0].strip() == f"[{name}]"
+            header = line.partition("#")[0].strip().replace(" ", "")
+            inside = header == f"[{name}]"
+            if header == f"[{name}":
+                raise _not_understood(line, number)
         elif inside and line and not line.startswith("#"):
             key, equals, value = line.partition("=")
-            if not equals:
-                message = f"line {number} is not understood: {line[:60]}"
-                raise ValueError(message)
-            found[key.strip().strip("\"'")] = _value(value.strip(), number)
+            key = key.strip().strip("\"'")
+            if not equals or key in found:
+                raise _not_understood(line, number)
+            found[key] = _value(value.strip(), number, lines)
     return found
 
 
-def _value(text: str, number: int) -> Any:  # noqa: ANN401 - any TOML value
-    # TOML's simple values are Python literals but for the booleans; a comment behind them is Python's as well.
-    literal = {"true": "True", "false": "False"}.get(text.partition("#")[0].strip(), text)
+def _value(text: str, number: int, lines: Iterator[tuple[int, str]]) -> Any:  # noqa: ANN401 - any TOML value
+    """Return a value; one that is not complete goes on in the next lines."""
+    known, value = _literal(text)
+    while not known and text.startswith("["):
+        following = next(lines, None)
+        if following is None:
+            break
+        text += "\n" + following[1]
+        known, value = _literal(text)
+    if not known:
+        raise _not_understood(text, number)
+    return value
+
+
+def _not_understood(text: str, number: int) -> ValueError:
+    return ValueError(f"line {number} is not understood: {text[:60]}")
+
+
+def _literal(text: str) -> tuple[bool, Any]:
+    # TOML's simple values are Python literals but for the booleans and for single quotes, which take everything as it is; a
+    # comment behind them is Python's as well.
+    word = text.partition("#")[0].strip()
+    if word in {"true", "false"}:
+        return True, word == "true"
     try:
-        return ast.literal_eval(literal)
+        value = ast.literal_eval("r" + text if text.startswith("'") else text)
     except (ValueError, SyntaxError):
-        message = f"line {number} is not understood: {text[:60]}"
-        raise ValueError(message) from None
+        return False, None
+    # What Python knows and TOML does not.
+    return isinstance(value, (str, int, float, list)) and not isinstance(value, bool), value

@@ -45,6 +45,8 @@ class Agent:
         self.pid = os.getpid()
         self.child = config.is_child(os.environ)
         self.late = not self.child and os.environ.get(config.ROOT_VARIABLE, "") not in {"", config.root_marker()}
+        if self.child:
+            guard.be_silent()
         self.started = time.time()
         self.base = _working_folder()
         self.hook = ImportHook()
@@ -53,7 +55,9 @@ class Agent:
         self.parts: dict[str, Any] = {}
         self.seconds = 0.0
         self.status: int | None = None
-        self.exit_called: list[object] = []
+        #: Status of the main thread's last call of ``sys.exit``, and the uncaught exception that was known by then.
+        self.exit_called: list[tuple[int, BaseException | None]] = []
+        self._main_ended = False
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
 
@@ -73,8 +77,11 @@ class Agent:
             ("concurrent.futures.process", self.main_has_ended),
         ):
             self.hook.when_imported(name, "exit", lambda _module, run=callback: _register(run))  # type: ignore[misc]
-        if self.owner == "environment" and self._must_know_status():
+        if self._watches_exit():
             self.patches.replace(sys, "exit", self._make_exit)
+            quitter = getattr(sys.modules.get("_sitebuiltins"), "Quitter", None)
+            if quitter is not None:
+                self.patches.replace(quitter, "__call__", self._make_quit)
         self.hook.when_imported("signal", "exit", lambda module: self.patches.replace(module, "raise_signal", self._make_raise))
         if hasattr(os, "register_at_fork") and not _fork_hook:
             _fork_hook.append(True)
@@ -121,12 +128,27 @@ class Agent:
     def _must_know_status(self) -> bool:
         return self.settings.fail_on_leak or ":" in self.settings.report
 
+    def _watches_exit(self) -> bool:
+        return self.owner != "command line" and self._must_know_status()
+
     def _make_exit(self, original: Any) -> Any:  # noqa: ANN401 - sys.exit
         def exit(status: object = None, /) -> Any:  # noqa: A001, ANN401 - takes the place of sys.exit
-            self.exit_called[:] = [_status_of(status)]
+            guard.call("exit status", self._exits, status)
             original(status)
 
         return exit
+
+    def _make_quit(self, original: Any) -> Any:  # noqa: ANN401 - the builtin ``exit`` and ``quit``, which don't call sys.exit
+        def __call__(quitter: object, code: object = None) -> Any:  # noqa: ANN401, N807 - takes the place of the method
+            guard.call("exit status", self._exits, code)
+            original(quitter, code)
+
+        return __call__
+
+    def _exits(self, code: object) -> None:
+        # In another thread it ends that thread only, in an exit handler nothing at all.
+        if interpreter.in_main_thread() and not self._main_ended:
+            self.exit_called[:] = [(status_of(code), _uncaught())]
 
     def _make_raise(self, original: Callable[[int], None]) -> Callable[[int], None]:
         """Look and tell before a program ends itself by a signal that it has handled, as uvicorn and its workers do."""
@@ -143,10 +165,14 @@ class Agent:
     def ending(self) -> Ending:
         """Return what runs the end of this process."""
         if self._ending is None:
-            from .ending import Ending
-
-            self._ending = Ending(self)
+            self._ending = self.new_ending()
         return self._ending
+
+    def new_ending(self) -> Ending:
+        """Return one for a call of `shutdown`, after which the program goes on and has its own end."""
+        from .ending import Ending
+
+        return Ending(self)
 
     def is_active(self) -> bool:
         """Say whether this agent is the one in force in this process."""
@@ -154,24 +180,29 @@ class Agent:
 
     def main_has_ended(self) -> None:
         """Note what is there when the main thread has ended (`leakagent.shutdown.closing`)."""
-        if self.is_active():
-            guard.call("end of the program", self.ending().note)
+        self._at_the_end(lambda: self.ending().note())
 
     def before_workers_join(self) -> None:
         """Wait for the workers of executors, in place of Python, which would wait for stuck ones for ever."""
-        if self.is_active():
-            guard.call("end of the program", self.ending().wait_for_workers)
+        self._at_the_end(lambda: self.ending().wait_for_workers())
 
     def before_join(self) -> None:
         """Prepare the join of the other threads; in a child of multiprocessing, which has no exit handlers, end as well."""
-        if self.is_active():
-            last = self.last if interpreter.is_multiprocessing_child() else None
-            guard.call("end of the program", self.ending().before_join, last)
+        self._main_ended = True
+        self._at_the_end(lambda: self.ending().before_join(self.last if interpreter.is_multiprocessing_child() else None))
 
     def last(self) -> None:
         """Run the second part of the end; a program that loaded nothing of interest has none."""
-        if self.is_active() and (self.parts or self._must_know_status()):
-            guard.call("end of the program", self.ending().last)
+        if self.parts or self._must_know_status():
+            self._at_the_end(lambda: self.ending().last())
+
+    def _at_the_end(self, step: Callable[[], None]) -> None:
+        def run() -> None:
+            if self.is_active():
+                step()
+
+        # All of it is guarded, since even the import of a module can fail by then.
+        guard.call("end of the program", run)
 
     def dies(self, signalnum: int) -> None:
         """Run the second part of the end right before a signal ends the process: nothing else of it will run."""
@@ -183,9 +214,11 @@ class Agent:
         """Start afresh in a forked child: its parent's resources are none of its own."""
         self.pid = os.getpid()
         self.child = True
+        guard.be_silent()
         self.started = time.time()
         self.status = None
         self.exit_called.clear()
+        self._main_ended = False
         self._ending = None
         self.registry.forget()
         if "asyncio" in self.parts:
@@ -196,24 +229,30 @@ class Agent:
         """Return exit status and signal that the program ends with, as far as they can be known."""
         if self.status is not None:
             return (None, -self.status) if self.status < 0 else (self.status, None)
-        error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-        if isinstance(error, KeyboardInterrupt):
-            return None, 2
-        if error is not None:
-            return 1, None
-        called = self.exit_called[0] if self.exit_called else 0
-        return (called if isinstance(called, int) else None), None
+        called, known = self.exit_called[0] if self.exit_called else (0, None)
+        error = _uncaught()
+        # A test runner or a console keeps the last error of its own there before it calls sys.exit.
+        if error is not None and error is not known:
+            return (None, 2) if isinstance(error, KeyboardInterrupt) else (1, None)
+        return (called if self._watches_exit() else None), None
 
 
 def _register(callback: Callable[[], None]) -> None:
     interpreter.register_before_join(callback)
 
 
-def _status_of(code: object) -> int:
+def status_of(code: object) -> int:
     """Return the exit status that ``sys.exit(code)`` ends with (documentation of `sys.exit`)."""
     if code is None:
         return 0
-    return code & 0xFF if isinstance(code, int) else 1
+    if not isinstance(code, int):
+        return 1
+    # What does not fit into a C long becomes -1 (measured on 3.10 to 3.13).
+    return code & 0xFF if -sys.maxsize - 1 <= code <= sys.maxsize else 0xFF
+
+
+def _uncaught() -> BaseException | None:
+    return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
 
 
 def _working_folder() -> str:
@@ -229,11 +268,10 @@ def _after_fork() -> None:
 
 
 def start(settings: Settings, owner: str) -> Agent:
-    """Start the agent of this process, or hand its settings to the one that runs."""
+    """Start the agent of this process, in place of the one that runs."""
     if _current:
-        _current[0].settings = settings
-        _current[0].owner = owner if _current[0].owner == "environment" else _current[0].owner
-        return _current[0]
+        # Started by the environment, and now by the command line, whose settings win: its parts have to know them.
+        _current.pop().stop()
     agent = Agent(settings, owner)
     _current.append(agent)
     try:
@@ -323,9 +361,7 @@ def shutdown() -> dict[str, Any]:
     """
     from .report.json_report import to_dict
 
-    ending = _require().ending()
-    ending.note()
-    return to_dict(ending.close())
+    return to_dict(_require().new_ending().close_now())
 
 
 def _require() -> Agent:

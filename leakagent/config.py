@@ -170,7 +170,7 @@ def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]
         try:
             values[name] = parse(text)
         except ValueError as error:
-            detail = f": {error}" if name == "report" and str(error) else ""
+            detail = f": {str(error).partition(';')[0]}" if name == "report" else ""
             errors.append(f"{source}={text!r} is not valid (allowed: {allowed}){detail}; using {_shown(default)}")
             values[name] = default
     return Settings(**values), errors
@@ -210,7 +210,7 @@ def _file_values(env: Mapping[str, str], errors: list[str]) -> tuple[dict[str, s
         elif isinstance(value, list):
             found[name] = ",".join(str(item) for item in value)
         elif isinstance(value, bool):
-            found[name] = "1" if value else "0"
+            found[name] = "true" if value else "false"
         else:
             found[name] = str(value)
     return found, path

@@ -44,6 +44,7 @@ class Ending:
         self._children: list[tuple[Record, float]] = []
         self._stuck: dict[Thread, str] = {}
         self._closed: dict[int, str] = {}
+        self._pending: list[Observation] = []
 
     # -- before other threads are joined -----------------------------------------------------------------------------
 
@@ -95,11 +96,13 @@ class Ending:
 
     def _wait_for_threads(self, last: Callable[[], None] | None) -> None:
         def wait(seconds: float) -> tuple[int, int]:
-            asked = self._own_threads()
             known = set(self._stuck)
-            stuck = wait_like_python(
-                lambda: [thread for thread in self._own_threads() if thread not in known], seconds * QUIET_SHARE
-            )
+
+            def left() -> list[Thread]:
+                return [thread for thread in self._own_threads() if thread not in known]
+
+            asked = left()
+            stuck = wait_like_python(left, seconds * QUIET_SHARE)
             for thread in stuck:
                 self._note_stuck(thread)
             for thread in self._stuck:
@@ -139,10 +142,10 @@ class Ending:
             self._tell(report)
         finally:
             self.watchdog.disarm()
+            if "asyncio" in self.agent.parts:
+                self.agent.parts["asyncio"].stop()
         if fails:
-            for stream in (sys.stdout, sys.stderr):
-                guard.call("flush", stream.flush)
-            os._exit(LEAK_STATUS)
+            interpreter.end_with(LEAK_STATUS)
 
     def close(self, *, final: bool = False) -> Report:
         """Close what is left and return the report of it; ``final`` says that the program ends now."""
@@ -151,14 +154,23 @@ class Ending:
         if "threads" in parts:
             parts["threads"].sweep()
         if "asyncio" in parts:
-            parts["asyncio"].observe_rest()
-            parts["asyncio"].stop()
+            self._pending = parts["asyncio"].observe_rest(final=final)
         left = self._left_clients()
         if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
             self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
         report = self._report(left)
         report.agent["seconds"] = self.agent.seconds + time.perf_counter() - begin
         return report
+
+    def close_now(self) -> Report:
+        """Close what is open in the middle of a program, which goes on."""
+        self.note()
+        self._children = []  # nobody waits for them yet
+        try:
+            return self.close()
+        finally:
+            if self._pending:
+                self.agent.parts["asyncio"].take_back(self._pending)
 
     def look(self) -> Report:
         """Return the report of what is open now; nothing is closed."""
@@ -200,7 +212,7 @@ class Ending:
 
     def _report(self, left: dict[str, list[Record]]) -> Report:
         agent = self.agent
-        argv = list(getattr(sys, "argv", None) or [""])
+        argv = [str(word) for word in getattr(sys, "argv", None) or [""]]
         report = Report(os.path.basename(argv[0]) or "python", argv, os.getpid(), os.getppid())
         report.python = ".".join(map(str, sys.version_info[:3]))
         report.leakagent = __version__
@@ -326,9 +338,14 @@ class Ending:
             from .report.json_report import from_dict  # only if there are any
 
             try:
-                found += from_dict(json.loads(text)).findings
+                report = from_dict(json.loads(text))
             except ValueError as error:
                 guard.say(f"a child's report could not be read: {error}")
+                continue
+            found += report.findings
+            for broken in report.agent["disabled"]:
+                part, _, cause = broken.partition(": ")
+                guard.failed_in_child(part, cause)
         return found
 
     def _receipt(self) -> list[f.StageReceipt]:
@@ -343,22 +360,36 @@ class Ending:
     # -- telling -----------------------------------------------------------------------------------------------------
 
     def _fails_on_leak(self) -> bool:
-        return self.agent.settings.fail_on_leak and not self.agent.child and self.agent.exit_status() == (0, None)
+        if not self.agent.settings.fail_on_leak or self.agent.child or self.agent.exit_status() != (0, None):
+            return False
+        return all(map(_can_be_flushed, (sys.__stdout__, sys.__stderr__)))
 
     def _tell(self, report: Report) -> None:
         agent = self.agent
         files = any(part.strip().partition(":")[0] in {"json", "html", "markdown"} for part in agent.settings.report.split(","))
-        if not report.findings and (agent.child or not files):
+        nothing = not report.findings and not (agent.child and guard.disabled)
+        if nothing and (agent.child or not files):
             return
         from .report import write
 
         if agent.child:
             from .report.json_report import dumps
 
-            if not report.findings or family.hand_over(os.environ, dumps(report)):
+            if family.hand_over(os.environ, dumps(report)) or not report.findings:
                 return
         targets = write.parse_spec(agent.settings.report)
         write.emit(report, targets, sys.stderr, is_child=agent.child, is_late=agent.late, base=agent.base)
+
+
+def _can_be_flushed(stream: Any) -> bool:  # noqa: ANN401 - a stream or None
+    """Say whether Python is going to get rid of what the program said; if not, it ends with status 120."""
+    try:
+        stream.flush()
+    except OSError:
+        return False
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return True
+    return True
 
 
 def _task_reason(observation: Observation, *, lost: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -13,29 +14,49 @@ if TYPE_CHECKING:
 disabled: dict[str, str] = {}
 
 _told: set[str] = set()
+_silent: list[bool] = []
 
 
 def say(line: str) -> None:
-    """Write one line to stderr, once per process; a closed or broken stderr is survived."""
-    if line in _told:
+    """Write one line to stderr, once in the whole tree of processes; a closed or broken stderr is survived."""
+    if line in _told or _silent:
         return
     _told.add(line)
-    stream = sys.stderr
+    text = f"leakagent: {line}\n"
     try:
-        if stream is None:
-            return
-        stream.write(f"leakagent: {line}\n")
-        stream.flush()
+        stream, own = sys.stderr, sys.__stderr__
+        if own is not None and stream is own and os.name == "posix":
+            # Past the stream: what it can't get rid of stays in its buffer, and Python then ends with status 120.
+            own.flush()
+            os.write(own.fileno(), text.encode(own.encoding, "backslashreplace"))
+        elif stream is not None:
+            stream.write(text)
+            stream.flush()
     except Exception:  # noqa: BLE001 - there is nowhere left to complain to
         return
 
 
+def be_silent() -> None:
+    """Say nothing from now on: this is a child, whose errors are told by the process that the user started."""
+    _silent[:] = [True]
+
+
 def failed(part: str, error: BaseException) -> None:
-    """Note that ``part`` broke with ``error``: told once, listed as disabled."""
-    if part in disabled:
+    """Note that ``part`` broke with ``error``: told once, listed as disabled.
+
+    Not while the interpreter takes its modules apart: everything breaks then, and nothing is left to be done.
+    """
+    if part in disabled or sys.is_finalizing():
         return
     disabled[part] = f"{type(error).__name__}: {error}"
     say(f"{part} switched off after an error of leakagent's own: {type(error).__name__}: {error}")
+
+
+def failed_in_child(part: str, cause: str) -> None:
+    """Note what a child has handed over: told once, however many children there are."""
+    if part not in disabled:
+        disabled[part] = cause
+        say(f"{part} switched off in a child after an error of leakagent's own: {cause}")
 
 
 def call(part: str, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - whatever it returns
@@ -43,5 +64,8 @@ def call(part: str, function: Callable[..., Any], *args: object) -> Any:  # noqa
     try:
         return function(*args)
     except Exception as error:  # noqa: BLE001 - the program must never see it
-        failed(part, error)
+        try:
+            failed(part, error)
+        except Exception:  # noqa: BLE001 - at the recursion limit not even this can be told
+            return None
         return None

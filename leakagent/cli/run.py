@@ -128,7 +128,7 @@ def _run(words: list[str], watched: agent.Agent) -> None:
         else:
             _run_path(words)
     except SystemExit as end:
-        watched.status = _status(end.code)
+        watched.status = agent.status_of(end.code)
         raise
     except BaseException as error:
         watched.status = -2 if isinstance(error, KeyboardInterrupt) else 1
@@ -137,12 +137,6 @@ def _run(words: list[str], watched: agent.Agent) -> None:
         sys.excepthook = show
         raise
     watched.status = 0
-
-
-def _status(code: object) -> int:
-    if code is None:
-        return 0
-    return code & 0xFF if isinstance(code, int) else 1
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:

@@ -32,6 +32,7 @@ from __future__ import annotations
 import _thread
 import gc
 import itertools
+import sys
 import time
 import weakref
 from contextlib import contextmanager
@@ -178,7 +179,8 @@ class Tasks:
 
     def _make_close(self, original: Callable[[AbstractEventLoop], None]) -> Callable[[AbstractEventLoop], None]:
         def close(loop: AbstractEventLoop) -> None:
-            if not loop.is_running() and not loop.is_closed():
+            # A loop that nobody closed is closed by its finalizer, when the report is written and the modules are gone.
+            if not sys.is_finalizing() and not loop.is_running() and not loop.is_closed():
                 guard.call("asyncio loops", self._observe_loop, loop)
             original(loop)
 
@@ -374,12 +376,13 @@ class Tasks:
                 box.clear()
         return seen
 
-    def observe_rest(self) -> None:
-        """Note what is still pending at the end of the program, in loops that nobody closed.
+    def observe_rest(self, *, final: bool) -> list[Observation]:
+        """Note what is still pending in loops that nobody closed, and return it; ``final`` says that the program ends now.
 
         A task that ends the program itself (it raises a signal) has not outlived it; the others of its loop have if it is the
         main one, else the main one is interrupted (`_observe_loop`).
         """
+        seen = []
         deadline = time.perf_counter() + END_PROOF_SECONDS
         entries = self.entries()
         current, interrupted = running_task(entries)
@@ -391,10 +394,19 @@ class Tasks:
             here = current is not None and box[0].get_loop() is current.get_loop()
             observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
             observation.loop_runs = box[0].get_loop().is_running()
+            seen.append(observation)
             if time.perf_counter() < deadline and is_lost(box):
                 self.lost.append(observation)
-            elif not (here and interrupted):
+            elif not (here and interrupted and final):
                 self.left.append(observation)
+        return seen
+
+    def take_back(self, observations: list[Observation]) -> None:
+        """Take observations back: the program goes on, and these tasks with it."""
+        for observation in observations:
+            observation.entry.told = False
+        for known in (self.lost, self.left):
+            known[:] = [one for one in known if one not in observations]
 
     def entries(self) -> list[TaskEntry]:
         """Return what is known of tasks that were pending when they were last looked at."""

@@ -71,7 +71,12 @@ class ImportHook:
 
         def exec_module(module: ModuleType) -> None:
             vars(loader).pop("exec_module", None)
-            original(module)
+            try:
+                original(module)
+            except BaseException as error:
+                # The program's traceback shall not show this frame; raising again does not add it (from 3.11 on).
+                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+                raise
             for part, callback in self._wanted.get(name, ()):
                 guard.call(part, callback, module)
 

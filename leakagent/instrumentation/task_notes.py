@@ -83,6 +83,14 @@ def pending_tasks(loop: AbstractEventLoop) -> list[Any]:
     return [task for task in tasks if not task.done() and not _is_helper(task.get_coro())]
 
 
+def calling_task() -> Any:  # noqa: ANN401 - a task
+    """Return the task that runs in this thread, or None."""
+    try:
+        return sys.modules["asyncio"].current_task()
+    except (RuntimeError, AttributeError, KeyError):  # no loop runs here, or asyncio is not all there
+        return None
+
+
 def _is_helper(coro: object) -> bool:
     if type(coro).__name__ == "async_generator_athrow":
         return True
@@ -92,10 +100,7 @@ def _is_helper(coro: object) -> bool:
 
 def running_task(entries: list[TaskEntry]) -> tuple[Any, bool]:
     """Return the task that this thread runs now, or None, and whether it is another one than the main task of its loop."""
-    try:
-        current: Any = sys.modules["asyncio"].current_task()
-    except (RuntimeError, AttributeError, KeyError):  # no loop runs here
-        return None, False
+    current = calling_task()
     if current is None:
         return None, False
     loop = current.get_loop()

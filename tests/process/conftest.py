@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,3 +76,34 @@ def told(python: Callable[..., Any], program: Callable[..., Path], tmp_path: Pat
         return Told(ran, json.loads(report.read_text(encoding="utf-8")), text)
 
     return run_told
+
+
+@pytest.fixture
+def interrupted(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Start this interpreter, press Ctrl+C when it has printed its first line, and return how it ended."""
+
+    def run_interrupted(
+        arguments: list[Any], *, group: bool = False, signum: int = signal.SIGINT
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *map(str, arguments)]
+        process = subprocess.Popen(
+            command,
+            env=environment(),
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            (os.killpg if group else os.kill)(process.pid, signum)
+            stdout, stderr = process.communicate(timeout=120)
+        finally:
+            process.kill()
+            process.wait()
+        return subprocess.CompletedProcess(command, process.returncode, first + stdout, stderr)
+
+    return run_interrupted

@@ -108,7 +108,10 @@ if __name__ == "__main__":
 """
 
 
-def test_helper_processes_are_left_alone(python: Callable[..., object], program: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["-X", "dev", "-W", "ignore"]], ids=["plain", "options"])
+def test_helper_processes_are_left_alone(
+    options: list[str], python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
+) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     # A sitecustomize runs in every interpreter after the start-up hook.
@@ -119,7 +122,7 @@ def test_helper_processes_are_left_alone(python: Callable[..., object], program:
         f"open(os.path.join({str(marks)!r}, str(os.getpid())), 'w').write(str(active))\n",
         "path/sitecustomize.py",
     )
-    ran = python(program(HELPERS), str(marks), env={"LEAKAGENT": "1", "PYTHONPATH": str(tmp_path / "path")})
+    ran = python(*options, program(HELPERS), env={"LEAKAGENT": "1", "PYTHONPATH": str(tmp_path / "path")})
     assert ran.returncode == 0, ran
     helpers = ran.stdout.split()
     assert [(marks / pid).read_text(encoding="utf-8") for pid in helpers] == ["False", "False"]
