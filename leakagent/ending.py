@@ -45,6 +45,7 @@ class Ending:
         self._stuck: dict[Thread, str] = {}
         self._closed: dict[int, str] = {}
         self._pending: list[Observation] = []
+        self._handed_over: list[str] = []
 
     # -- before other threads are joined -----------------------------------------------------------------------------
 
@@ -140,6 +141,8 @@ class Ending:
             if fails:
                 report.own_status, report.status = report.status, LEAK_STATUS
             self._tell(report)
+            if not self.agent.child:
+                guard.call("folders of roots that are gone", family.sweep)
         finally:
             self.watchdog.disarm()
             if "asyncio" in self.agent.parts:
@@ -332,7 +335,9 @@ class Ending:
 
     def _of_children(self) -> list[Finding]:
         found: list[Finding] = []
-        for text in family.take_over(os.environ.get(config.ROOT_VARIABLE, "")):
+        # Kept: a snapshot takes them up as well, and they belong to the report at the end.
+        self._handed_over += family.take_over(os.environ.get(config.ROOT_VARIABLE, ""))
+        for text in self._handed_over:
             import json
 
             from .report.json_report import from_dict  # only if there are any
