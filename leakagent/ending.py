@@ -317,6 +317,8 @@ class Ending:
         found = []
         for record, since in self._children:
             status = record.resource().exitcode
+            if record.detail["told_to_end"] and status is not None and status < 0:
+                continue  # terminate() was enough, it had only not been joined
             seconds = time.monotonic() - since
             ended = "still running" if status is None else f"ended by itself with status {status}"
             evidence = [f"kept the program waiting, {ended}, {seconds:.1f} s after the main thread"]

@@ -122,7 +122,7 @@ def take_over(marker: str) -> Iterator[str]:
         path = os.path.join(spool, name)
         try:
             if name.endswith(".json") and os.lstat(path).st_size <= _LARGEST and not os.path.islink(path):
-                with open(path, encoding="utf-8") as file:
+                with open(path, encoding="utf-8", errors="replace") as file:
                     yield file.read()
             os.unlink(path)
         except OSError:

@@ -57,11 +57,14 @@ class Watchdog:
     def _watch(self, lock: _thread.LockType, seconds: float) -> None:
         if lock.acquire(timeout=seconds):
             return
-        os.write(2, f"leakagent: its own clean-up took longer than {seconds:g} s and is cut off here:\n".encode())
-        import faulthandler
-
         try:
+            os.write(2, f"leakagent: its own clean-up took longer than {seconds:g} s and is cut off here:\n".encode())
+            import faulthandler
+
             faulthandler.dump_traceback(file=2, all_threads=True)
+        except Exception:  # noqa: BLE001, S110 - without an error output it ends all the same
+            pass
+        try:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
         finally:
