@@ -86,7 +86,7 @@ def _sleeps(pid: int) -> bool:
         time.sleep(0.02)
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
         looks.append([line for line in lines if line.startswith(("State", "voluntary"))])
-    return looks[0] == looks[1] and "S (sleeping)" in looks[0][0]
+    return looks[0] == looks[1] and "R (running)" not in looks[0][0]
 
 
 @pytest.fixture
