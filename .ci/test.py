@@ -1,66 +1,130 @@
 """Sets up environments and runs checks, tests and the demo in them.  Standard library only.
 
     python .ci/test.py check         ruff, ruff format, mypy
-    python .ci/test.py test          the core tests in every Python found, the application tests in this one
+    python .ci/test.py test [PATH]   the core tests in every Python found, the application tests in one
     python .ci/test.py demo          the demo, bare and under the agent
+    python .ci/test.py wheel         build the wheel into dist/
+    python .ci/test.py pin           write .ci/constraints.txt: today's versions of all that pyproject.toml requires
 
-Environments live outside the tree, in ``$XDG_CACHE_HOME/leakagent/``, one folder per content (interpreter, requirements), and are
-used again; the wheel is built and installed anew each time, so that the tests run against what users install.
+Environments without leakagent live outside the tree, in ``$XDG_CACHE_HOME/leakagent/``, one folder per content (interpreter,
+requirements, constraints), and are used again until nobody has used them for 14 days.  Tests and demo get a copy of their own
+(hard links: a second, and no space) into which the wheel is installed as users do it: runs at the same time, also from
+different checkouts, don't meet.
+
+``LEAKAGENT_TEST_PYTHONS`` selects interpreters ("3.11 3.13"), ``LEAKAGENT_TEST_DEADLINE`` is the time in seconds that the tests
+may take in one of them, ``LEAKAGENT_TEST_JOBS`` says how many interpreters run at once.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import importlib
 import os
 import re
+import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
+#: The application tests run in this one, for which all applications have wheels.
+APPS_VERSION = "3.11"
 CI = os.environ.get("CI") == "true"
 NEXT = Path(os.environ.get("LEAKAGENT_PYTHON_NEXT", ROOT.parent / "shared" / "tools" / "python-next"))
+CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 
-#: What the agent needs, what the tests need, and what only the application tests need.
-RUNTIME = ["wrapt==2.5.2", "psutil==7.2.2", "opentelemetry-api==1.45.2", "opentelemetry-sdk==1.45.2"]
-TESTS = ["pytest>=8.3,<10", "hypothesis>=6.100", "jsonschema>=4.20"]
-DEMO = ["chromadb==1.5.9", "lancedb==0.40.0", "llama-index-core==0.14.25"]
-APPS = [*DEMO, "uvloop==0.23.0", "streamlit==1.67.0", "fastapi==0.165.0", "uvicorn==0.54.0"]
-CHECKS = ["ruff==0.17.6", "mypy==2.4.1", "types-psutil", "types-jsonschema", "pytest>=8.3,<10", "hypothesis>=6.100"]
+#: What is in which environment, besides what the agent needs: extras and groups of pyproject.toml.
+ENVIRONMENTS = {"core": ["test"], "apps": ["test", "demo", "apps"], "demo": ["demo"], "check": ["dev"]}
+
+KEPT_DAYS = {"run": 1, **dict.fromkeys([*ENVIRONMENTS, "build"], 14)}
+
+_PIP = ("-m", "pip", "--disable-pip-version-check", "-qq")
+
+#: Becomes another program: the first argument, with the others.
+_TRAMPOLINE = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+
+_stopped = threading.Event()
+
+
+class CannotError(Exception):
+    """Something can't be set up; the text says what, in one line."""
 
 
 class Python:
-    """An interpreter: a command line in front, and the folder as which it sees the checkout."""
+    """An interpreter: a command line in front, and the folders as it sees them (one in a chroot sees them elsewhere)."""
 
-    def __init__(self, version: str, command: list[str], cache: str, checkout: str) -> None:
+    def __init__(self, version: str, command: list[str], cache: str, outside: Path, checkout: str) -> None:
         self.version = version
         self.command = command
         self.cache = cache
+        self.outside = outside
         self.checkout = checkout
 
-    def run(self, *arguments: str, **variables: str) -> int:
+    def run(self, *arguments: str) -> int:
         """Run it with these arguments and return its status."""
-        environ = {**os.environ, **variables}
-        return subprocess.run([*self.command, *arguments], cwd=ROOT, env=environ, check=False).returncode
+        return subprocess.run([*self.command, *arguments], cwd=ROOT, check=False).returncode
+
+    def must(self, what: str, *arguments: str) -> None:
+        """Run it with these arguments; without success there is no ``what``."""
+        status = self.run(*arguments)
+        if status:
+            message = f"could not make the {what} for Python {self.version} (status {status})"
+            raise CannotError(message)
+
+    def inside(self, folder: str) -> Python:
+        """Return the interpreter of an environment below its cache."""
+        path = f"{self.cache}/{folder}/bin/python"
+        # The chroot's command takes a version and no path: that version starts the environment's own interpreter.
+        command = [path] if self.checkout == str(ROOT) else [*self.command, "-c", _TRAMPOLINE, path]
+        return Python(self.version, command, self.cache, self.outside, self.checkout)
 
 
-def found_pythons() -> list[Python]:
-    """Return the interpreters of this machine, at most one per version."""
+# -- interpreters ----------------------------------------------------------------------------------------------------
+
+
+def find_pythons(versions: list[str]) -> list[Python]:
+    """Return the interpreters of this machine with these versions, at most one for each."""
     pythons = []
-    for version in VERSIONS:
-        for candidate in _candidates(version):
-            if _answers(candidate, version):
-                pythons.append(Python(version, [candidate], str(_cache()), str(ROOT)))
-                break
-    missing = {version for version in ("3.14", "3.15") if version not in {python.version for python in pythons}}
-    if missing and NEXT.exists() and os.name == "posix" and os.geteuid() == 0:
-        root = subprocess.run([str(NEXT)], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    for version in versions:
+        found = next((candidate for candidate in _candidates(version) if _answers(candidate, version)), None)
+        if found:
+            pythons.append(_native(version, found))
+    missing = {"3.14", "3.15"}.intersection(versions) - {python.version for python in pythons}
+    if missing and NEXT.exists() and os.geteuid() == 0:
+        with _locked(_cache() / "python-next", "a chroot"):
+            made = subprocess.run([str(NEXT)], check=False, stdout=subprocess.PIPE, text=True)
+        if made.returncode:
+            message = f"could not make the chroot with Python {' and '.join(sorted(missing))} ({NEXT}: status {made.returncode})"
+            raise CannotError(message)
+        root, cache = made.stdout.strip(), "/var/cache/leakagent"
         command = [str(NEXT), "--run", root]
-        pythons += [Python(version, [*command, version], "/var/cache/leakagent", "/src") for version in missing]
+        outside = Path(root + cache)
+        outside.mkdir(parents=True, exist_ok=True)
+        pythons += [Python(version, [*command, version], cache, outside, "/src") for version in missing]
     return sorted(pythons, key=lambda python: VERSIONS.index(python.version))
+
+
+def this_python() -> Python:
+    """Return the interpreter that runs this script."""
+    return _native(f"{sys.version_info[0]}.{sys.version_info[1]}", sys.executable)
+
+
+def _native(version: str, path: str) -> Python:
+    return Python(version, [path], str(_cache()), _cache(), str(ROOT))
 
 
 def _candidates(version: str) -> list[str]:
@@ -80,139 +144,310 @@ def _answers(candidate: str, version: str) -> bool:
     return ran.stdout.strip() == version
 
 
+# -- environments ----------------------------------------------------------------------------------------------------
+
+
+def requirements(name: str) -> list[str]:
+    """Return what pyproject.toml requires for an environment."""
+    pyproject = _pyproject()
+    if name == "build":
+        return list(pyproject["build-system"]["requires"])
+    listed = {**pyproject["project"]["optional-dependencies"], **pyproject["dependency-groups"]}
+    found = list(pyproject["project"]["dependencies"])
+    for part in ENVIRONMENTS[name]:
+        found += _expanded(part, listed)
+    return found
+
+
+def _pyproject() -> dict[str, Any]:
+    for name in ("tomllib", "pip._vendor.tomli"):
+        with suppress(ImportError):
+            found: dict[str, Any] = importlib.import_module(name).loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+            return found
+    message = f"could not read pyproject.toml with {sys.executable}: this needs Python 3.11, or 3.10 with pip"
+    raise CannotError(message)
+
+
+def _expanded(part: str, listed: dict[str, list[str]]) -> Iterator[str]:
+    for line in listed[part]:
+        own = re.fullmatch(r"leakagent\[(.+)\]", line)
+        if own:
+            yield from _expanded(own[1], listed)
+        else:
+            yield line
+
+
+def environment(python: Python, name: str) -> str:
+    """Return the folder, below the interpreter's cache, of an environment without leakagent; made if it is not there."""
+    answer = [*python.command, "-c", "import sys; print(sys.version, sys.base_prefix)"]
+    full = subprocess.run(answer, cwd=ROOT, check=False, capture_output=True, text=True)
+    if full.returncode:
+        message = f"could not start Python {python.version}: {full.stderr.strip()[-200:]}"
+        raise CannotError(message)
+    wanted, constraints = requirements(name), CONSTRAINTS.read_text(encoding="utf-8")
+    key = hashlib.sha256("\n".join([full.stdout, *wanted, constraints]).encode()).hexdigest()[:16]
+    folder = f"{name}-{python.version}-{key}"
+    ready = python.outside / folder / ".ready"
+    with _locked(python.outside / folder, f"the {name} environment for Python {python.version}"):
+        if not ready.exists():
+            print(f"-- making the {name} environment for Python {python.version}", flush=True)
+            _make(python, folder, ["-c", str(CONSTRAINTS.relative_to(ROOT)), *wanted])
+        ready.touch()
+    _expire(python.outside)
+    return folder
+
+
+def _make(python: Python, folder: str, wanted: list[str]) -> None:
+    python.must("virtual environment", "-m", "venv", "--clear", f"{python.cache}/{folder}")
+    python.inside(folder).must("environment", *_PIP, "install", *wanted)
+
+
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "leakagent"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "leakagent"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
-def environment(python: Python, name: str, requirements: list[str]) -> Python:
-    """Return an environment of that interpreter with these requirements, made when it is not there yet."""
-    full = subprocess.run(
-        [*python.command, "-c", "import sys; print(sys.version, sys.base_prefix)"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    key = hashlib.sha256("\n".join([full, *requirements]).encode()).hexdigest()[:16]
-    folder = f"{python.cache}/{name}-{python.version}-{key}"
-    inner = Python(python.version, [*python.command[:-1], f"{folder}/bin/python"], python.cache, python.checkout)
-    if len(python.command) > 1:
-        # The chroot's command takes a version: the environment's own interpreter is started by that one.
-        inner = Python(
-            python.version, [*python.command, "-c", _TRAMPOLINE, f"{folder}/bin/python"], python.cache, python.checkout
-        )
-    ready = f"import os, sys; sys.exit(not os.path.exists({folder + '/.ready'!r}))"
-    if python.run("-c", ready) == 0:
-        return inner
-    print(f"-- making {name} environment for Python {python.version}", flush=True)
-    made = python.run("-m", "venv", "--clear", folder)
-    made = made or inner.run("-m", "pip", "install", "-qq", "--disable-pip-version-check", *requirements)
-    made = made or python.run("-c", f"open({folder + '/.ready'!r}, 'w').close()")
-    if made:
-        sys.exit(f"could not make the {name} environment for Python {python.version}")
-    return inner
+@contextmanager
+def _locked(path: Path, what: str) -> Iterator[None]:
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"-- another run is making {what}: waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
-#: Becomes another program: the first argument, with the others.
-_TRAMPOLINE = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+def _expire(cache: Path) -> None:
+    """Remove environments that nobody uses any more, and copies of runs that were killed."""
+    for folder in cache.iterdir():
+        seconds = KEPT_DAYS.get(folder.name.partition("-")[0], 0) * 86400
+        if seconds and folder.is_dir() and _unused(folder) > seconds:
+            with _locked(folder, f"{folder.name}"):
+                if folder.is_dir() and _unused(folder) > seconds:
+                    shutil.rmtree(folder, ignore_errors=True)
+            folder.with_name(folder.name + ".lock").unlink(missing_ok=True)
 
 
-def build_wheel(folder: Path) -> str:
-    """Build the wheel into a folder below the checkout's own and return its name."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-qq",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "-w",
-        str(folder),
-        str(ROOT),
-    ]
-    subprocess.run(command, check=True)
-    return next(folder.glob("*.whl")).name
+def _unused(folder: Path) -> float:
+    ready = folder / ".ready"
+    return time.time() - (ready if ready.exists() else folder).stat().st_mtime
 
 
-def install_wheel(python: Python, wheel: str) -> None:
-    """Put the wheel into an environment, in place of the one that is there."""
-    arguments = ["-qq", "--disable-pip-version-check", "--no-deps", "--force-reinstall"]
-    if python.run("-m", "pip", "install", *arguments, f"{python.checkout}/{wheel}"):
-        sys.exit(f"could not install the wheel for Python {python.version}")
+@contextmanager
+def installed(python: Python, name: str, wheel: Path) -> Iterator[Python]:
+    """Copy an environment, install the wheel into the copy, and remove it in the end."""
+    source = python.outside / environment(python, name)
+    run = Path(tempfile.mkdtemp(prefix="run-", dir=python.outside))
+    try:
+        shutil.copytree(source, run / name, symlinks=True, copy_function=_link)
+        old, new = (f"{python.cache}/{path}".encode() for path in (source.name, f"{run.name}/{name}"))
+        for script in (run / name / "bin").iterdir():
+            if not script.is_symlink() and old in script.read_bytes():
+                # A new file with the copy's interpreter in its first line; the linked one is the environment's own.
+                text, mode = script.read_bytes().replace(old, new), script.stat().st_mode
+                script.unlink()
+                script.write_bytes(text)
+                script.chmod(mode)
+        shutil.copy(wheel, run)
+        copy = python.inside(f"{run.name}/{name}")
+        copy.must("installation of the wheel", *_PIP, "install", "--no-deps", f"{python.cache}/{run.name}/{wheel.name}")
+        yield copy
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build the wheel into a folder and return its path."""
+    python = this_python()
+    builder = python.inside(environment(python, "build"))
+    builder.must("wheel", *_PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT))
+    return next(folder.glob("leakagent-*.whl"))
+
+
+# -- tests -----------------------------------------------------------------------------------------------------------
+
+
+class Outcome:
+    """How the tests went in one environment.
+
+    Attributes:
+        title: Which one.
+        text: What was printed, unless it was shown at once.
+        counts: Tests by ``passed``, ``failed``, ``error``, ``skipped``.
+        problem: Why it is a failure, in one line; empty if it is none.
+
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.text = b""
+        self.counts: dict[str, int] = {}
+        self.problem = ""
+
+    def judge(self, status: int | None, text: str, deadline: float) -> None:
+        """Work out how it went from the exit status (None if it did not end) and pytest's last line."""
+        ends = re.findall(r"^.*\d (?:passed|failed|error|skipped).* in [\d.]+s.*$", text, re.MULTILINE)
+        numbers = re.findall(r"(\d+) (passed|failed|error|skipped)", ends[-1]) if ends else []
+        self.counts = {word: int(number) for number, word in numbers}
+        if status is None:
+            self.problem = f"did not end within {deadline:.0f} s, killed (LEAKAGENT_TEST_DEADLINE)"
+        elif status:
+            self.problem = f"pytest ended with status {status}"
+        elif not self.counts.get("passed"):
+            self.problem = "no test passed"
+        elif CI and self.counts.get("skipped"):
+            self.problem = "skipped tests count as failed ones in CI"
 
 
 def test(selection: list[str]) -> int:
-    """Run the tests; returns how many interpreters failed."""
-    pythons = found_pythons()
-    versions = [python.version for python in pythons]
-    missing = [version for version in VERSIONS if version not in versions]
+    """Run the tests in every environment that the selection needs, and return the exit status."""
     wanted = os.environ.get("LEAKAGENT_TEST_PYTHONS", "").split()
-    if wanted:
-        pythons = [python for python in pythons if python.version in wanted]
-    elif missing:
+    deadline = _number("LEAKAGENT_TEST_DEADLINE", 1200)
+    unknown = [version for version in wanted if version not in VERSIONS]
+    pythons = [] if unknown else find_pythons(wanted or list(VERSIONS))
+    missing = unknown or [version for version in wanted or VERSIONS if version not in [python.version for python in pythons]]
+    if missing and (wanted or CI or not pythons):
+        message = f"not on this machine, or not supported: Python {', '.join(missing)} (supported: {', '.join(VERSIONS)})"
+        raise CannotError(message)
+    if missing:
         print(f"-- not on this machine, not tested: Python {', '.join(missing)}", flush=True)
-        if CI:
-            sys.exit("CI needs every supported Python")
-    dist = ROOT / "dist"
-    shutil.rmtree(dist, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="leakagent-test-") as scratch:
-        wheel = f"dist/{build_wheel(dist)}"
-        failed, passed = [], 0
-        core = [path for path in selection if not path.startswith("tests/apps")]
-        for python in pythons if core or not selection else []:
-            tested = environment(python, "core", RUNTIME + TESTS)
-            install_wheel(tested, wheel)
-            paths = core or ["tests", "--ignore=tests/apps"]
-            ok, count = _pytest(tested, f"core, Python {python.version}", paths, Path(scratch))
-            passed += count
-            failed += [] if ok else [f"core {python.version}"]
-        if not selection or any(path.startswith("tests/apps") for path in selection):
-            apps = [path for path in selection if path.startswith("tests/apps")]
-            here = next((python for python in pythons if python.version == "3.11"), pythons[0])
-            tested = environment(here, "apps", RUNTIME + TESTS + APPS)
-            install_wheel(tested, wheel)
-            ok, count = _pytest(tested, f"applications, Python {here.version}", apps or ["tests/apps"], Path(scratch))
-            passed += count
-            failed += [] if ok else ["applications"]
-    print(f"-- failed: {', '.join(failed)}" if failed else f"-- all well in Python {', '.join(p.version for p in pythons)}")
-    print(f"{passed} passed, {len(failed)} failed")
-    return len(failed)
+    core = [path for path in selection if not path.startswith("tests/apps")]
+    apps = [path for path in selection if path.startswith("tests/apps")]
+    here = next((python for python in pythons if python.version == APPS_VERSION), pythons[0])
+    plan = [(here, "apps", apps or ["tests/apps"])] if apps or not selection else []
+    plan += [(python, "core", core or ["tests", "--ignore=tests/apps"]) for python in pythons if core or not selection]
+    jobs = min(_number("LEAKAGENT_TEST_JOBS", min(2, os.cpu_count() or 1)), len(plan))
+    with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder:
+        wheel = build_wheel(Path(folder))
+        pool = ThreadPoolExecutor(jobs)
+        try:
+            running = [pool.submit(_tested, one, wheel=wheel, deadline=deadline, show=jobs == 1) for one in plan]
+            outcomes = [_shown(future.result()) for future in running]
+        finally:
+            _stopped.set()
+            pool.shutdown(cancel_futures=True)
+    return _summary(outcomes)
 
 
-def _pytest(python: Python, title: str, paths: list[str], scratch: Path) -> tuple[bool, int]:
-    print(f"-- tests: {title}", flush=True)
-    log = scratch / "log"
-    command = [*python.command, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths]
-    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    for name in [name for name in environ if name.startswith(("LEAKAGENT", "OTEL_")) or name == "PYTHONPATH"]:
-        del environ[name]
-    with log.open("w", encoding="utf-8") as file:
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
+    if not text.isdigit() or not int(text):
+        message = f"{variable}={text!r} is not valid (a number above 0)"
+        raise CannotError(message)
+    return int(text)
+
+
+def _tested(planned: tuple[Python, str, list[str]], *, wheel: Path, deadline: float, show: bool) -> Outcome:
+    """Run pytest in a copy of an environment."""
+    python, name, paths = planned
+    outcome = Outcome(f"{name}, Python {python.version}")
+    try:
+        with installed(python, name, wheel) as tested:
+            print(f"-- tests: {outcome.title}", flush=True)
+            # What hangs shows where before it is killed.
+            options = ["-q", "-p", "no:cacheprovider", "-o", f"faulthandler_timeout={deadline / 2:.0f}"]
+            log = wheel.parent / f"{name}-{python.version}"
+            status = watched([*tested.command, "-m", "pytest", *options, *paths], log, deadline, show=show)
+            outcome.judge(status, log.read_text(encoding="utf-8", errors="replace"), deadline)
+            outcome.text = b"" if show else log.read_bytes()
+    except (CannotError, OSError) as error:
+        outcome.problem = str(error)
+    return outcome
+
+
+def watched(command: list[str], log: Path, deadline: float, *, show: bool) -> int | None:
+    """Run a command until it ends or its time is over; what it started is gone afterwards.
+
+    Args:
+        command: What to run, in the checkout.
+        log: File for what it prints.
+        deadline: Seconds that it may take.
+        show: Print it at once as well.
+
+    Returns:
+        Its exit status, or None if it had to be killed.
+
+    """
+    # Tests start programs in sessions of their own: a word in their environment tells whose they are.
+    mark = secrets.token_hex(8)
+    dropped = ("LEAKAGENT", "_LEAKAGENT", "OTEL_", "PYTHONPATH")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    environ.update(_TEST_RUN=mark, PYTHONDONTWRITEBYTECODE="1")
+    with log.open("wb") as output, log.open("rb") as text:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
+            command,
+            cwd=ROOT,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
-            file.write(line)
-        status = process.wait()
-    text = log.read_text(encoding="utf-8")
-    found = re.search(r"(\d+) passed", text)
-    skipped = re.search(r"(\d+) skipped", text)
-    if skipped and CI:
-        print(f"-- {skipped.group(0)}: a skipped test counts as a failed one in CI")
-    return status == 0 and not (skipped and CI), int(found.group(1)) if found else 0
+        end = time.monotonic() + deadline
+        status = None
+        try:
+            while status is None and time.monotonic() < end and not _stopped.is_set():
+                with suppress(subprocess.TimeoutExpired):
+                    status = process.wait(0.2)
+                if show:
+                    _write(text.read())
+        finally:
+            if status is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            _kill_marked(mark.encode())
+            if show:
+                _write(text.read())
+    return status
 
 
-def this_python() -> Python:
-    """Return the interpreter that runs this script."""
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    return Python(version, [sys.executable], str(_cache()), str(ROOT))
+def _kill_marked(mark: bytes) -> None:
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark in environ.read_bytes():
+                os.kill(int(environ.parent.name), signal.SIGKILL)
 
 
-def check() -> int:
+def _write(text: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+
+
+def _shown(outcome: Outcome) -> Outcome:
+    if outcome.text:
+        print(f"-- results: {outcome.title}", flush=True)
+        _write(outcome.text)
+    if outcome.problem:
+        print(f"-- {outcome.title}: {outcome.problem}", flush=True)
+    return outcome
+
+
+def _summary(outcomes: list[Outcome]) -> int:
+    passed = sum(outcome.counts.get("passed", 0) for outcome in outcomes)
+    bad = [outcome for outcome in outcomes if outcome.problem]
+    failed = sum(max(1, outcome.counts.get("failed", 0) + outcome.counts.get("error", 0)) for outcome in bad)
+    print(f"-- failed: {'; '.join(outcome.title for outcome in bad)}" if bad else f"-- all well in {len(outcomes)} environments")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if bad or not passed else 0
+
+
+# -- the other commands ----------------------------------------------------------------------------------------------
+
+
+def check(_arguments: list[str]) -> int:
     """Run ruff and mypy."""
-    python = environment(this_python(), "check", RUNTIME + CHECKS)
+    here = this_python()
+    python = here.inside(environment(here, "check"))
     return (
         python.run("-m", "ruff", "check", ".") or python.run("-m", "ruff", "format", "--check", ".") or python.run("-m", "mypy")
     )
@@ -220,24 +455,66 @@ def check() -> int:
 
 def demo(arguments: list[str]) -> int:
     """Run the demo program bare and under the agent."""
-    python = environment(this_python(), "demo", RUNTIME + DEMO)
+    with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
+        python = stack.enter_context(installed(this_python(), "demo", build_wheel(Path(folder))))
+        return python.run("examples/rag/compare.py", *arguments)
+
+
+def wheel(_arguments: list[str]) -> int:
+    """Build the wheel into dist/."""
     dist = ROOT / "dist"
-    shutil.rmtree(dist, ignore_errors=True)
-    install_wheel(python, f"dist/{build_wheel(dist)}")
-    return python.run("examples/rag/compare.py", *arguments)
+    for old in dist.glob("leakagent-*.whl"):
+        old.unlink()
+    print(build_wheel(dist).relative_to(ROOT))
+    return 0
+
+
+def pin(_arguments: list[str]) -> int:
+    """Write the constraints: what pip chooses today, in each Python."""
+    pythons = find_pythons(list(VERSIONS))
+    if len(pythons) < len(VERSIONS):
+        message = f"could not pin: that needs every Python of {', '.join(VERSIONS)}"
+        raise CannotError(message)
+    found: dict[str, dict[str, str]] = {}
+    for python in pythons:
+        print(f"-- choosing versions for Python {python.version}", flush=True)
+        names = [*ENVIRONMENTS, "build"] if python.version == APPS_VERSION else ["core"]
+        run = Path(tempfile.mkdtemp(prefix="run-", dir=python.outside))
+        try:
+            _make(python, run.name, sorted({line for name in names for line in requirements(name)}))
+            freeze = [*python.inside(run.name).command, *_PIP, "freeze"]
+            frozen = subprocess.run(freeze, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+        finally:
+            shutil.rmtree(run, ignore_errors=True)
+        for name, _, version in (line.partition("==") for line in frozen.splitlines() if "==" in line):
+            found.setdefault(name, {})[python.version] = version
+    lines = ["# Written by `python .ci/test.py pin`: what CI installs, so that a new release can't turn a green commit red."]
+    for name, versions in sorted(found.items(), key=lambda item: item[0].lower()):
+        for version in sorted(set(versions.values())):
+            where = " or ".join(f'python_version == "{of}"' for of in versions if versions[of] == version)
+            lines.append(f"{name}=={version}" + (f" ; {where}" if len(set(versions.values())) > 1 else ""))
+    CONSTRAINTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return 0
+
+
+COMMANDS = {"check": check, "test": test, "demo": demo, "wheel": wheel, "pin": pin}
 
 
 def main() -> int:
     """Run the command that is named."""
-    command, *rest = sys.argv[1:] or [""]
-    if command == "check":
-        return check()
-    if command == "test":
-        return test(rest)
-    if command == "demo":
-        return demo(rest)
-    print(__doc__)
-    return 2
+    name, *rest = sys.argv[1:] or [""]
+    if name not in COMMANDS:
+        print(__doc__)
+        return 2
+    # Ended from outside, it still stops the tests and removes its copies.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return COMMANDS[name](rest)
+    except (CannotError, OSError) as error:
+        print(f"-- {name} stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Agent:
         settings: What the user asked for.
         owner: What activated it: ``environment``, ``command line`` or ``code``.
         child: Whether a process above this one carries the agent as well; a child prints nothing.
+        late: Whether there was such a process that had ended before this one started.
         base: Working folder at the start; the program's own paths are shown relative to it.
 
     """
@@ -43,6 +44,7 @@ class Agent:
         self.owner = owner
         self.pid = os.getpid()
         self.child = config.is_child(os.environ)
+        self.late = not self.child and os.environ.get(config.ROOT_VARIABLE, "") not in {"", config.root_marker()}
         if self.child:
             guard.be_silent()
         self.started = time.time()
@@ -80,6 +82,7 @@ class Agent:
             quitter = getattr(sys.modules.get("_sitebuiltins"), "Quitter", None)
             if quitter is not None:
                 self.patches.replace(quitter, "__call__", self._make_quit)
+        self.hook.when_imported("signal", "exit", lambda module: self.patches.replace(module, "raise_signal", self._make_raise))
         if hasattr(os, "register_at_fork") and not _fork_hook:
             _fork_hook.append(True)
             os.register_at_fork(after_in_child=_after_fork)
@@ -147,6 +150,16 @@ class Agent:
         if interpreter.in_main_thread() and not self._main_ended:
             self.exit_called[:] = [(status_of(code), _uncaught())]
 
+    def _make_raise(self, original: Callable[[int], None]) -> Callable[[int], None]:
+        """Look and tell before a program ends itself by a signal that it has handled, as uvicorn and its workers do."""
+
+        def raise_signal(signalnum: int, /) -> None:
+            if interpreter.dies_by(signalnum):
+                guard.call("end of the program", self.dies, signalnum)
+            original(signalnum)
+
+        return raise_signal
+
     # -- the ends ----------------------------------------------------------------------------------------------------
 
     def ending(self) -> Ending:
@@ -190,6 +203,12 @@ class Agent:
 
         # All of it is guarded, since even the import of a module can fail by then.
         guard.call("end of the program", run)
+
+    def dies(self, signalnum: int) -> None:
+        """Run the second part of the end right before a signal ends the process: nothing else of it will run."""
+        if self.is_active() and self.parts:
+            self.status = -signalnum
+            self.ending().last(killed=True)
 
     def forked(self) -> None:
         """Start afresh in a forked child: its parent's resources are none of its own."""

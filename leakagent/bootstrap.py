@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _state = {"started": False}
 
-_TRACKERS = ("from multiprocessing.resource_tracker import", "from multiprocessing.semaphore_tracker import")
-# The second one from 3.14 on.
+# From 3.14.8 on "import sys; " stands in front (multiprocessing.forkserver.ForkServer.ensure_running).
+_TRACKERS = ("from multiprocessing.resource_tracker import", "import sys; from multiprocessing.resource_tracker import")
 _FORK_SERVER = ("from multiprocessing.forkserver import", "import sys; from multiprocessing.forkserver import")
 
 
@@ -77,10 +77,12 @@ def _install(settings: Settings) -> None:
 
 def _code_argument() -> str:
     """Return the text behind ``-c`` of this interpreter's command line; the standard library's helpers are started so."""
-    arguments = sys.orig_argv
-    for index, argument in enumerate(arguments[1:-1], start=1):
+    arguments = iter(sys.orig_argv[1:])
+    for argument in arguments:
         if argument == "-c":
-            return arguments[index + 1]
-        if not argument.startswith("-"):
+            return next(arguments, "")
+        if argument in {"-X", "-W"}:
+            next(arguments, "")
+        elif not argument.startswith("-"):
             break
     return ""

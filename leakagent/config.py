@@ -248,12 +248,13 @@ def root_of(environ: Mapping[str, str]) -> int:
 def start_time(pid: int) -> str:
     """Return the kernel's start time of a process, which tells a reused pid from the real one; empty if there is none.
 
-    Linux: field 22 of ``/proc/PID/stat``, in clock ticks since boot (proc(5)).  Elsewhere the pid alone has to do: ``-``
-    while the process exists.
+    Linux: field 22 of ``/proc/PID/stat``, in clock ticks since boot (proc(5)); a zombie has ended.  Elsewhere the pid alone has
+    to do: ``-`` while the process exists.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
+            fields = file.read().rpartition(b")")[2].split()
+            return "" if fields[0] in {b"Z", b"X"} else fields[19].decode()
     except FileNotFoundError:
         return _exists(pid)
     except (OSError, IndexError):

@@ -9,7 +9,7 @@ import time
 from . import __version__, config, guard
 from .core import findings as f
 from .core.findings import Finding, Report
-from .core.records import LANCEDB_TABLE, LIVE, THREAD_POOL, Record
+from .core.records import DROPPED, LANCEDB_TABLE, THREAD_POOL, Record
 from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
 from .processes import family
@@ -45,6 +45,7 @@ class Ending:
         self._stuck: dict[Thread, str] = {}
         self._closed: dict[int, str] = {}
         self._pending: list[Observation] = []
+        self._handed_over: list[str] = []
 
     # -- before other threads are joined -----------------------------------------------------------------------------
 
@@ -121,21 +122,29 @@ class Ending:
 
     # -- the last exit handler ---------------------------------------------------------------------------------------
 
-    def last(self) -> None:
-        """Close what is left, tell it, and end with the status that the user asked for."""
+    def last(self, *, killed: bool = False) -> None:
+        """Close what is left, tell it, and end with the status that the user asked for.
+
+        Args:
+            killed: A signal ends the process next: nobody waits for its threads, workers and children.
+
+        """
         if self._finished:
             return
         self._finished = True
-        self.note()
+        if not killed:
+            self.note()
         settings = self.agent.settings
         if self._has_clients():
             self.watchdog.arm(settings.budget)
         try:
-            report = self.close()
+            report = self.close(final=True)
             fails = bool(report.findings) and self._fails_on_leak()
             if fails:
                 report.own_status, report.status = report.status, LEAK_STATUS
             self._tell(report)
+            if not self.agent.child:
+                guard.call("folders of roots that are gone", family.sweep)
         finally:
             self.watchdog.disarm()
             if "asyncio" in self.agent.parts:
@@ -143,17 +152,17 @@ class Ending:
         if fails:
             interpreter.end_with(LEAK_STATUS)
 
-    def close(self) -> Report:
-        """Close what is left and return the report of it."""
+    def close(self, *, final: bool = False) -> Report:
+        """Close what is left and return the report of it; ``final`` says that the program ends now."""
         begin = time.perf_counter()
         parts = self.agent.parts
         if "threads" in parts:
             parts["threads"].sweep()
         if "asyncio" in parts:
-            self._pending = parts["asyncio"].observe_rest()
+            self._pending = parts["asyncio"].observe_rest(final=final)
         left = self._left_clients()
         if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
-            self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds))
+            self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
         report = self._report(left)
         report.agent["seconds"] = self.agent.seconds + time.perf_counter() - begin
         return report
@@ -180,8 +189,14 @@ class Ending:
     def _has_clients(self) -> bool:
         return "chromadb" in self.agent.parts or "lancedb" in self.agent.parts
 
-    def _close_clients(self, left: dict[str, list[Record]], seconds: float) -> tuple[int, int]:
+    def _close_clients(self, left: dict[str, list[Record]], seconds: float, *, final: bool) -> tuple[int, int]:
         records = sorted((record for found in left.values() for record in found), key=lambda record: -record.id)
+        lance = self.agent.parts.get("lancedb")
+        loops = int(lance is not None and lance.has_loop())
+        if lance is not None and loops:
+            lance.refuse(seconds, final=final)
+        if final and "chromadb" in left:
+            self.agent.parts["chromadb"].refuse(left["chromadb"])
 
         def work() -> None:
             for record in records:
@@ -194,8 +209,6 @@ class Ending:
 
         in_time(seconds, work)
         forced = sum(1 for record in records if record.id not in self._closed)
-        lance = self.agent.parts.get("lancedb")
-        loops = int(lance is not None and lance.has_loop())
         if lance is not None and loops:
             forced += not lance.stop_loop(seconds)
         return len(records) + loops, forced
@@ -278,7 +291,7 @@ class Ending:
             resource = record.resource()
             queued, running = self._busy_jobs.get(record.id, (0, 0))
             hung = [stuck[thread] for thread in (interpreter.pool_threads(resource) if resource else ()) if thread in stuck]
-            evidence = [] if record.state == LIVE else ["dropped without shutdown()"]
+            evidence = ["dropped without shutdown()"] if record.state == DROPPED else []
             action = f.NONE
             if queued or running:
                 evidence.append(f"{queued} jobs queued and {running} running when the main thread ended")
@@ -316,15 +329,19 @@ class Ending:
 
     def _client(self, record: Record) -> Finding:
         done = self._closed.get(record.id, f.NONE)
-        evidence = [] if record.state == LIVE else ["dropped without close()"]
+        evidence = ["dropped without close()"] if record.state == DROPPED else []
         if done not in f.ACTIONS:
             evidence.append(done)
             done = f.NONE
-        return self._finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
+        finding = self._finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
+        finding.fix = record.detail.get("fix", finding.fix)
+        return finding
 
     def _of_children(self) -> list[Finding]:
         found: list[Finding] = []
-        for text in family.take_over(os.environ.get(config.ROOT_VARIABLE, "")):
+        # Kept: a snapshot takes them up as well, and they belong to the report at the end.
+        self._handed_over += family.take_over(os.environ.get(config.ROOT_VARIABLE, ""))
+        for text in self._handed_over:
             import json
 
             from .report.json_report import from_dict  # only if there are any
@@ -370,7 +387,7 @@ class Ending:
             if family.hand_over(os.environ, dumps(report)) or not report.findings:
                 return
         targets = write.parse_spec(agent.settings.report)
-        write.emit(report, targets, sys.stderr, is_child=agent.child, base=agent.base)
+        write.emit(report, targets, sys.stderr, is_child=agent.child, is_late=agent.late, base=agent.base)
 
 
 def _can_be_flushed(stream: Any) -> bool:  # noqa: ANN401 - a stream or None

@@ -41,11 +41,6 @@ def be_silent() -> None:
     _silent[:] = [True]
 
 
-def told() -> bool:
-    """Say whether any line was written by `say`."""
-    return bool(_told)
-
-
 def failed(part: str, error: BaseException) -> None:
     """Note that ``part`` broke with ``error``: told once, listed as disabled.
 

@@ -30,7 +30,7 @@ def main(words: list[str]) -> None:
         _usage("no program given")
     os.environ["LEAKAGENT"] = "1"
     settings, errors = config.load()
-    if errors or guard.told():
+    if errors:
         for error in errors:
             guard.say(error)
         raise SystemExit(2)

@@ -74,9 +74,15 @@ class Site:
 def owner_of(path: str) -> str:
     """Say whether a source file belongs to the program (``yours``) or to an installed package (``library``)."""
     normal = path.replace("\\", "/")
-    if any(mark in normal for mark in _LIBRARY_MARKS) or normal.startswith(("<frozen", _PACKAGE_DIR)):
+    if is_installed(normal) or normal.startswith(("<frozen", _PACKAGE_DIR)):
         return LIBRARY
     return LIBRARY if normal.startswith(_stdlib_dir()) else YOURS
+
+
+def is_installed(path: str) -> bool:
+    """Say whether a source file is part of an installed package."""
+    normal = path.replace("\\", "/")
+    return any(mark in normal for mark in _LIBRARY_MARKS)
 
 
 def _stdlib_dir() -> str:

@@ -47,11 +47,11 @@ from .task_notes import (
     Observation,
     TaskEntry,
     awaiting,
-    calling_task,
     cheapest_first,
     is_incremental,
     only_its_waiter_refers_to,
     pending_tasks,
+    running_task,
 )
 
 TYPE_CHECKING = False
@@ -100,6 +100,7 @@ class Tasks:
         self._flight: list[TaskEntry] = []
         self._taken = 0
         self._recent: list[TaskEntry] = []
+        self._looked: list[TaskEntry] = []
         self._recent_limit = SWEEP_AT // 4
         self._middle: list[TaskEntry] = []
         self._old: list[TaskEntry] = []
@@ -262,6 +263,7 @@ class Tasks:
         if generation > 1 or (generation and is_incremental()):
             entries, self._old = entries + self._old, []
         survivors = self._old if generation > 0 else self._middle
+        self._looked = entries
         deadline = time.perf_counter() + (FULL_PROOF_SECONDS if generation > 1 else PROOF_SECONDS)
         finished = 0
         box: list[Any] = []
@@ -273,21 +275,20 @@ class Tasks:
                 finished += 1
                 continue
             kept.append(entry)
-            known = entry.lost or entry.told
-            if not known and only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
+            if not (entry.lost or entry.told) and only_its_waiter_refers_to(box) and time.perf_counter() < deadline:
                 self._prove(entry, box)
             box.clear()
         # Only now: a task that is held would vouch for those that wait for it or that it waits for (``gather``).
         survivors.extend(kept)
         self._held.extend([entry.ref() for entry in kept])
-        self._flight = flight
+        self._flight, self._looked = flight, []
         self.registry.count(TASK).add(0, finished)
 
     def _prove(self, entry: TaskEntry, box: list[Any]) -> None:
-        described = (box[0].get_name(), awaiting(box[0]))
-        if is_lost(box, limit=PROOF_LIMIT):
+        observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
+        if is_lost(box, limit=PROOF_LIMIT) and not entry.told:
             entry.lost = True
-            self.lost.append(Observation(entry, *described))
+            self.lost.append(observation)
 
     def _take_young(self) -> list[TaskEntry]:
         """Move the young list into entries, which are in ``_flight`` until the caller has put them elsewhere.
@@ -362,32 +363,42 @@ class Tasks:
                 if entry.told:
                     continue
                 entry.told = True
-                described = (box[0].get_name(), awaiting(box[0]))
-                lost = alone and not entry.lost and time.perf_counter() < deadline and is_lost(box)
-                box.clear()
-                observation = Observation(entry, *described)
+                known = entry.lost
+                observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
                 seen.append(observation)
-                if lost:
-                    entry.lost = True
-                    self.lost.append(observation)
-                elif not entry.lost and not interrupted:
-                    self.left.append(observation)
+                # Noted by a collection in another thread, before `told` kept it from doing so?
+                if not known:
+                    entry.lost = alone and time.perf_counter() < deadline and is_lost(box)
+                    if entry.lost:
+                        self.lost.append(observation)
+                    elif not interrupted:
+                        self.left.append(observation)
+                box.clear()
         return seen
 
-    def observe_rest(self) -> list[Observation]:
-        """Note what is still pending at the end of the program, in loops that nobody closed, and return it."""
+    def observe_rest(self, *, final: bool) -> list[Observation]:
+        """Note what is still pending in loops that nobody closed, and return it; ``final`` says that the program ends now.
+
+        A task that ends the program itself (it raises a signal) has not outlived it; the others of its loop have if it is the
+        main one, else the main one is interrupted (`_observe_loop`).
+        """
         seen = []
         deadline = time.perf_counter() + END_PROOF_SECONDS
-        for entry in self.entries():
+        entries = self.entries()
+        current, interrupted = running_task(entries)
+        for entry in entries:
             box = [entry.ref()]
-            if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is calling_task():
+            if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is current:
                 continue
             entry.told = True
+            here = current is not None and box[0].get_loop() is current.get_loop()
             observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
             observation.loop_runs = box[0].get_loop().is_running()
-            lost = time.perf_counter() < deadline and is_lost(box)
-            (self.lost if lost else self.left).append(observation)
             seen.append(observation)
+            if time.perf_counter() < deadline and is_lost(box):
+                self.lost.append(observation)
+            elif not (here and interrupted and final):
+                self.left.append(observation)
         return seen
 
     def take_back(self, observations: list[Observation]) -> None:
@@ -402,7 +413,7 @@ class Tasks:
         with self._locking(time.perf_counter() + END_PROOF_SECONDS) as alone:
             if alone:
                 self._sweep_locked()
-            return [*self._recent, *self._middle, *self._old]
+            return [*self._looked, *self._recent, *self._middle, *self._old]
 
     @contextmanager
     def _locking(self, deadline: float) -> Iterator[bool]:

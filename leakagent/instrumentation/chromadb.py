@@ -4,8 +4,9 @@ What owns threads, files and sockets is chromadb's ``System``; clients share one
 it alive when all its clients are gone.  So a record holds the System strongly (that costs nothing, see above) and the client
 weakly: client objects are freed by their reference count alone, and a dropped one is noticed at once.
 
-Patched are the constructor of the class that every client inherits from, and ``Client.close`` where it exists (1.5.2 and newer).
-The admin client that a client makes for itself is not counted.
+Patched are the last step of making a client (``_submit_client_start_event``: a constructor that fails on the way hands out nothing
+that could be closed), the constructor of the class that every client inherits from, for admin clients, which have no such step, and
+``Client.close`` where it exists (1.5.2 and newer).  The admin client that a client makes for itself is not counted.
 
 Closing (facts measured on 0.4.22 to 1.5.9): ``Client.close()`` where there is one and the client is alive; else stop the System and
 take it out of the registry.  Only a running System is stopped, since a second ``stop()`` raises on 1.x.  Rust panics are no
@@ -20,6 +21,7 @@ import sys
 from leakagent import guard
 from leakagent.core.records import CHROMADB_CLIENT
 from leakagent.shutdown import interpreter
+from leakagent.shutdown.closing import stop_if_daemon
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 
     from .patching import Patches
 
+_LAST_STEP = "_submit_client_start_event"
+_BINDINGS = "bindings"
+_SHARE_ASYNCHRONOUS = "make one asynchronous client when the program starts and share it: chromadb gives it no close()"
+
 
 class ChromaClients:
     """Sees chromadb clients."""
@@ -40,6 +46,7 @@ class ChromaClients:
     def __init__(self, registry: Registry, _settings: Settings) -> None:
         """Start without clients."""
         self.registry = registry
+        self.shared: Any = None
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch a module of `leakagent.instrumentation.TARGETS`."""
@@ -49,7 +56,16 @@ class ChromaClients:
         # The class lives in chromadb.api.client up to 0.4.x, and is only imported there later.
         shared = vars(module).get("SharedSystemClient")
         if shared is not None and shared.__module__ == module.__name__:
-            patches.wrap(shared, "__init__", self._made)
+            self.shared = shared
+            patches.wrap(shared, "__init__", self._initialised)
+            if _LAST_STEP in vars(shared):
+                patches.wrap(shared, _LAST_STEP, self._made)
+
+    def _initialised(self, wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        result = wrapped(*args, **kwargs)
+        if not hasattr(self.shared, _LAST_STEP) or "AdminClient" in type(client).__name__:
+            guard.call("chromadb", self._note, client, interpreter.caller(1))
+        return result
 
     def _made(self, wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
         result = wrapped(*args, **kwargs)
@@ -64,12 +80,24 @@ class ChromaClients:
         return result
 
     def _note(self, client: Any, frame: FrameType | None) -> None:  # noqa: ANN401
-        outside, inner = _leave_chromadb(frame, client)
+        outside, inner = self._leave_chromadb(frame, client)
         if inner:
             return
         system = client._system  # noqa: SLF001 - chromadb's own name, in every version
         record = self.registry.add(CHROMADB_CLIENT, client, outside, name=_name(system))
         record.detail["system"] = system
+        if _is_asynchronous(system):
+            record.detail["fix"] = _SHARE_ASYNCHRONOUS
+
+    def _leave_chromadb(self, frame: FrameType | None, client: object) -> tuple[FrameType | None, bool]:
+        """Walk out of chromadb; the second value says that another client is being made on the way (ours is its inner one)."""
+        while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "chromadb":
+            # In a constructor it is the argument, in ``AsyncClient.create`` a variable.
+            made = frame.f_locals.get("self")
+            if made is not client and isinstance(made, self.shared):
+                return frame, True
+            frame = frame.f_back
+        return frame, False
 
     def left_over(self) -> list[Record]:
         """Return the records of clients whose System still runs; those whose System was stopped are finished."""
@@ -80,6 +108,14 @@ class ChromaClients:
             else:
                 self.registry.finish(record)
         return left
+
+    def refuse(self, left: list[Record]) -> None:
+        """Have daemon threads stop in their next call of a client that is being closed (`leakagent.shutdown.closing`)."""
+        for record in left:
+            for component in getattr(record.detail["system"], "_instances", {}).values():
+                if _BINDINGS in vars(component):
+                    # Seen only when the instance has lost its own, which is how 1.x stops.
+                    setattr(type(component), _BINDINGS, _Gone())
 
     def close(self, record: Record) -> bool:
         """Close one client, or stop the System of a client that is gone; does nothing in a forked child.
@@ -93,6 +129,9 @@ class ChromaClients:
         """
         system = record.detail["system"]
         if record.pid != os.getpid() or not getattr(system, "_running", False):
+            return False
+        if _is_asynchronous(system):
+            # Its sockets belong to an event loop that has ended, and can only be closed in there: they go with the process.
             return False
         client = record.resource()
         if client is not None and hasattr(client, "close"):
@@ -109,14 +148,18 @@ class ChromaClients:
         )
 
 
-def _leave_chromadb(frame: FrameType | None, client: object) -> tuple[FrameType | None, bool]:
-    """Walk out of chromadb; the second value says that another client is being made on the way (ours is its inner one)."""
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "chromadb":
-        code = frame.f_code
-        if code.co_name == "__init__" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is not client:
-            return frame, True
-        frame = frame.f_back
-    return frame, False
+def _is_asynchronous(system: Any) -> bool:  # noqa: ANN401
+    return "async" in str(getattr(system.settings, "chroma_api_impl", ""))
+
+
+class _Gone:
+    """Stands on the class where the instance had the Rust bindings of chromadb."""
+
+    def __get__(self, component: object, owner: type | None = None) -> object:
+        if component is not None:
+            stop_if_daemon()
+        message = f"{getattr(owner, '__name__', owner)!r} object has no attribute {_BINDINGS!r}"
+        raise AttributeError(message)
 
 
 def _name(system: Any) -> str:  # noqa: ANN401

@@ -5,8 +5,8 @@ synchronous connection has no ``close()`` of its own; what can be closed is the 
 process-wide: the thread and loop behind the synchronous interface (``lancedb.background_loop.LOOP``, 0.17 and newer), which can
 abort the interpreter's end when work is in flight.
 
-At the end of the program, in the process that imported it, once: refuse new calls, let what runs finish or cancel it, stop, join,
-close, in this order.  The object is changed and never replaced, since other modules have bound it by name, and its loop and
+At the end of the program, in the process that imported it, once: refuse new calls, let what runs finish or cancel it, close the
+connections, stop the loop, join, close it, in this order.  The object is changed and never replaced, since other modules have bound it by name, and its loop and
 thread are read at that moment, since lancedb's own fork hook replaces them.
 """
 
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 from leakagent import guard
 from leakagent.core.records import DROPPED, LANCEDB_CONNECTION, LANCEDB_TABLE
 from leakagent.shutdown import interpreter
+from leakagent.shutdown.closing import stop_if_daemon
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,21 +67,27 @@ class LanceConnections:
         patches.wrap(owner, "close", closed)
 
     def _note(self, kind: str, resource: Any, frame: FrameType | None) -> None:  # noqa: ANN401
-        inside = frame
+        inside, outermost = frame, ""
         while inside is not None and str(inside.f_globals.get("__name__", "")).partition(".")[0] == "lancedb":
+            outermost = inside.f_code.co_name
             inside = inside.f_back
         record = self.registry.add(kind, resource, inside)
+        record.detail["synchronous"] = bool(outermost) and not outermost.endswith("_async")
         # What lancedb makes for itself, on its own loop's thread, has nobody's line behind it.
         record.detail["internal"] = _on_background_loop()
 
     def left_over(self) -> list[Record]:
-        """Return the records of open connections and tables, and of connections that were dropped open."""
+        """Return the records of open connections and tables, and of asynchronous connections that were dropped open.
+
+        To let go of a synchronous connection is the only way to end it.
+        """
         left = []
         for record in self.registry.of_kind(LANCEDB_CONNECTION, LANCEDB_TABLE):
             resource = record.resource()
             dropped = record.state == DROPPED or resource is None
             # A table is its connection's business once it is gone.
-            gone = record.kind == LANCEDB_TABLE if dropped else not _is_open(resource)
+            ended_so = record.kind == LANCEDB_TABLE or record.detail["synchronous"]
+            gone = ended_so if dropped else not _is_open(resource)
             if gone or record.detail["internal"]:
                 self.registry.finish(record)
             else:
@@ -101,11 +107,28 @@ class LanceConnections:
         thread = getattr(_background_loop(), "thread", None)
         return self.loop_pid == os.getpid() and thread is not None and thread.is_alive()
 
-    def stop_loop(self, seconds: float) -> bool:
-        """Stop lancedb's background loop for good.
+    def refuse(self, seconds: float, *, final: bool) -> None:
+        """Refuse new calls on lancedb's background loop, and let what runs there finish or cancel it.
 
         Args:
-            seconds: How long work in flight and the thread may take together.
+            seconds: How long work in flight may take.
+            final: The program ends: daemon threads that call are stopped and not told (`leakagent.shutdown.closing`).
+
+        """
+        background = _background_loop()
+        background.run = _stop_or_refuse if final else _refuse
+        asyncio = sys.modules["asyncio"]
+        try:
+            ended = asyncio.run_coroutine_threadsafe(_drain(asyncio, seconds / 2), background.loop)
+            ended.result(seconds * 0.75)
+        except (RuntimeError, TimeoutError, asyncio.TimeoutError, sys.modules["concurrent.futures"].TimeoutError):
+            pass  # the loop is closed, or blocked by a call: it is asked to stop all the same
+
+    def stop_loop(self, seconds: float) -> bool:
+        """Stop lancedb's background loop for good, after `refuse`.
+
+        Args:
+            seconds: How long its thread may take.
 
         Returns:
             Whether the thread has ended; if not, its loop is left open.
@@ -114,20 +137,12 @@ class LanceConnections:
         background = _background_loop()
         if background is None or not self.has_loop():
             return True
-        deadline = time.monotonic() + seconds
         loop, thread = background.loop, background.thread
-        background.run = _refuse
-        asyncio = sys.modules["asyncio"]
-        try:
-            ended = asyncio.run_coroutine_threadsafe(_drain(asyncio, seconds / 2), loop)
-            ended.result(seconds * 0.75)
-        except (RuntimeError, TimeoutError, asyncio.TimeoutError, sys.modules["concurrent.futures"].TimeoutError):
-            pass  # the loop is closed, or blocked by a call: it is asked to stop all the same
         try:
             loop.call_soon_threadsafe(loop.stop)
         except RuntimeError:
             return True
-        thread.join(max(0.05, deadline - time.monotonic()))
+        thread.join(max(0.05, seconds))
         if thread.is_alive():
             return False
         loop.close()
@@ -152,6 +167,11 @@ def _refuse(future: Any) -> None:  # noqa: ANN401 - takes the place of LOOP.run
         close()
     message = "lancedb was closed by leakagent: the program is ending"
     raise RuntimeError(message)
+
+
+def _stop_or_refuse(future: Any) -> None:  # noqa: ANN401 - takes the place of LOOP.run
+    stop_if_daemon()
+    _refuse(future)
 
 
 def _background_loop() -> Any:  # noqa: ANN401 - lancedb's object

@@ -83,11 +83,11 @@ def pending_tasks(loop: AbstractEventLoop) -> list[Any]:
     return [task for task in tasks if not task.done() and not _is_helper(task.get_coro())]
 
 
-def calling_task() -> object:
+def calling_task() -> Any:  # noqa: ANN401 - a task
     """Return the task that runs in this thread, or None."""
     try:
         return sys.modules["asyncio"].current_task()
-    except RuntimeError:  # no loop runs here
+    except (RuntimeError, AttributeError, KeyError):  # no loop runs here, or asyncio is not all there
         return None
 
 
@@ -96,6 +96,21 @@ def _is_helper(coro: object) -> bool:
         return True
     code = getattr(coro, "cr_code", None)
     return code is not None and code.co_filename == sys.modules["asyncio.base_events"].__file__
+
+
+def running_task(entries: list[TaskEntry]) -> tuple[Any, bool]:
+    """Return the task that this thread runs now, or None, and whether it is another one than the main task of its loop."""
+    current = calling_task()
+    if current is None:
+        return None, False
+    loop = current.get_loop()
+    first = None
+    for entry in sorted(entries, key=lambda entry: entry.created):
+        task = entry.ref()
+        if task is not None and not task.done() and task.get_loop() is loop:
+            first = task
+            break
+    return current, first is not None and first is not current
 
 
 def awaiting(task: Any) -> list[tuple[str, int, str]]:  # noqa: ANN401 - a task

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["Target", "emit", "parse_spec", "target_path"]
 
 
-def emit(report: Report, targets: Iterable[Target], stream: object, *, is_child: bool = False, base: str = "") -> list[str]:
+def emit(  # noqa: PLR0913 - who tells, and where
+    report: Report,
+    targets: Iterable[Target],
+    stream: object,
+    *,
+    is_child: bool = False,
+    is_late: bool = False,
+    base: str = "",
+) -> list[str]:
     """Write the report to every target; never raises.
 
     Args:
@@ -36,6 +44,8 @@ def emit(report: Report, targets: Iterable[Target], stream: object, *, is_child:
         stream: What the user reads (``sys.stderr``); None or closed is allowed.
         is_child: Whether another process of the same run does the talking: nothing is printed, and files get this
             process's pid.
+        is_late: Whether the process of the same run that writes the plain path had ended before this one started: files get
+            this process's pid.
         base: Folder that relative paths start from; the working folder when not given.  A program may have changed its
             working folder since the user typed the path.
 
@@ -50,7 +60,7 @@ def emit(report: Report, targets: Iterable[Target], stream: object, *, is_child:
         if not target.path:
             continue
         try:
-            path = target_path(target, report.pid, is_child=is_child)
+            path = target_path(target, report.pid, is_child=is_child, is_late=is_late)
             if path:
                 write_text(os.path.join(base, os.path.expanduser(path)), _rendered(report, target.format))
                 details = details or (path if target.format == JSON else "")
@@ -65,8 +75,8 @@ def _message(error: Exception) -> str:
     return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
 
-def target_path(target: Target, pid: int, *, is_child: bool) -> str:
-    """Return the path that a process writes to: ``{pid}`` replaced, and for a child its pid before the suffix.
+def target_path(target: Target, pid: int, *, is_child: bool, is_late: bool = False) -> str:
+    """Return the path that a process writes to: ``{pid}`` replaced; else, for a child or a late one, its pid before the suffix.
 
     Empty for a child whose target is a device: only the process that the user started talks there.
     """
@@ -74,7 +84,7 @@ def target_path(target: Target, pid: int, *, is_child: bool) -> str:
         return ""
     if "{pid}" in target.path:
         return target.path.replace("{pid}", str(pid))
-    if not is_child:
+    if not is_child and (not is_late or is_device(target.path)):
         return target.path
     root, suffix = os.path.splitext(target.path)
     return f"{root}.{pid}{suffix}"

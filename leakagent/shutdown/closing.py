@@ -16,6 +16,9 @@ main thread as ended before it waits for the program's own threads; jobs that su
 and threads that look at ``main_thread().is_alive()`` end because of that.  So both are waited for in the same state of things: the
 workers in `before_join` after they were told, the other threads in a hook right before Python joins them.
 
+A daemon thread runs on while the clients that it uses are closed.  Without the agent it would never learn of that end: Python stops
+it for good at its next step.  `stop_if_daemon` does the same a moment earlier, in place of an exception in the thread's next call.
+
 What is still open.  With ``leakagent.install()`` in the middle of a program, exit handlers that were registered before it run after
 ours.
 """
@@ -120,3 +123,15 @@ def in_time(seconds: float, work: Callable[[], None]) -> bool:
         work()
         return True
     return done.acquire(timeout=seconds)
+
+
+def stop_if_daemon() -> None:
+    """Stop the calling thread for good if it is a daemon, as the interpreter is about to do anyway."""
+    import _thread
+    import threading
+
+    thread = threading.current_thread()
+    if thread.daemon and thread is not threading.main_thread():
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        lock.acquire()

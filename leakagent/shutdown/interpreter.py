@@ -13,7 +13,7 @@ What was measured (Linux, 3.10.13, 3.11.7, 3.12.1, 3.13.0, 3.14.8, 3.15.0):
   after ``concurrent.futures.thread`` was imported runs before that module joins its workers.
 - Taking a thread out of the join lists lets the interpreter finalize normally, with its own exit status: up to 3.12 its lock
   in ``threading._shutdown_locks``; from 3.13 on ``threading._thread_shutdown`` does the joining (a handle's ``_set_done``
-  hangs on 3.13.0).
+  hangs on 3.13.0).  3.15.0 then still looks for threads that are no daemons, for ever, with the processor at 100 %.
 
 What is still open.  A thread that is let go runs on as a daemon thread does: it stops at its next step after finalization
 began.  Windows and macOS: by reading only.
@@ -21,6 +21,7 @@ began.  Windows and macOS: by reading only.
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 
@@ -134,9 +135,62 @@ def let_go(thread: Thread) -> bool:
             locks.discard(getattr(thread, "_tstate_lock", None))
         return True
     if hasattr(threading, "_thread_shutdown"):
+        if sys.version_info >= (3, 15) and not _mark_as_daemon(thread):
+            return False
         threading._thread_shutdown = lambda: None  # noqa: SLF001
         return True
     return False
+
+
+#: What a thread state says about who made it (``_PyThreadState_WHENCE_INIT``, ``..._THREADING`` and ``..._THREADING_DAEMON``).
+_OF_MAIN, _OF_THREAD, _OF_DAEMON = 1, 3, 6
+
+
+def _mark_as_daemon(thread: Thread) -> bool:
+    """Have the end of Python 3.15 take a running thread for a daemon.
+
+    It comes back to joining, without end and without a pause, as long as a thread state is marked as a non-daemon thread's
+    (``make_pre_finalization_calls`` in Python/pylifecycle.c).  Nothing in Python changes the mark, so it is done in the
+    structure.  Where it is there is found out and proven by three threads whose marks are known: the main thread, this one,
+    and a daemon made for that.
+    """
+    import ctypes  # only for stuck threads
+
+    # A library object of its own: `ctypes.pythonapi` is the program's too.
+    api = ctypes.PyDLL(None)
+    head, following = api.PyInterpreterState_ThreadHead, api.PyThreadState_Next
+    api.PyInterpreterState_Get.restype = head.restype = following.restype = ctypes.c_void_p
+    head.argtypes = following.argtypes = [ctypes.c_void_p]
+    ready, hold = _thread.allocate_lock(), _thread.allocate_lock()
+    ready.acquire()
+    hold.acquire()
+
+    def park() -> None:
+        ready.release()
+        hold.acquire()
+
+    starter: Any = _thread
+    daemon = starter.start_joinable_thread(park, daemon=True)
+    try:
+        ready.acquire(timeout=5)
+        marks = {sys.modules["threading"].main_thread().ident: _OF_MAIN, daemon.ident: _OF_DAEMON, thread.ident: _OF_THREAD}
+        found: dict[int, Any] = {}
+        state = head(api.PyInterpreterState_Get())
+        while state:
+            words = set((ctypes.c_size_t * 32).from_address(state))
+            for ident in words & set(marks):
+                # Behind four pointers stand small numbers, the mark among them (``struct _ts`` in Include/cpython/pystate.h).
+                found[ident] = (ctypes.c_int * 6).from_address(state + 4 * ctypes.sizeof(ctypes.c_void_p))
+            state = following(state)
+        places = [
+            place for place in range(6) if all(found[ident][place] == mark for ident, mark in marks.items() if ident in found)
+        ]
+        if len(found) != len(marks) or len(places) != 1:
+            return False
+        found[thread.ident or 0][places[0]] = _OF_DAEMON
+        return True
+    finally:
+        hold.release()
 
 
 def cancel_all_tasks_owner() -> tuple[Any, str] | None:
@@ -211,6 +265,18 @@ def is_multiprocessing_child() -> bool:
     """Say whether this process runs the target of a ``multiprocessing.Process`` (it ends without `atexit`)."""
     process = sys.modules.get("multiprocessing.process")
     return process is not None and process.parent_process() is not None
+
+
+def dies_by(signalnum: int) -> bool:
+    """Say whether a signal that the main thread is about to raise ends the process at once."""
+    signal: Any = sys.modules["signal"]
+    threading = sys.modules.get("threading")
+    if not isinstance(signalnum, int) or signalnum not in {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", None)}:
+        return False
+    if threading is not None and threading.current_thread() is not threading.main_thread():
+        return False
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "pthread_sigmask") else ()
+    return signal.getsignal(signalnum) is signal.SIG_DFL and signalnum not in blocked
 
 
 def run_module_as_main(name: str, *, alter_argv: bool) -> None:

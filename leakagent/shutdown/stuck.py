@@ -10,7 +10,9 @@ computes in C stands on one line as well.
 What we do.  A thread is called stuck when, for the whole quiet time, *every* thread of the process has waited for a lock without
 waking once.  The kernel tells both: the system call a thread is in (``/proc/self/task/TID/syscall``, proc(5)) and how often it
 gave up the processor (``voluntary_ctxt_switches``).  A thread in ``select``, ``accept``, ``sleep`` or computing is a sign of life,
-so a server, a scheduler or a long request is waited for exactly as Python does.
+so a server, a scheduler or a long request is waited for exactly as Python does.  So is one that waits for a lock for a limited
+time (``threading.Timer``): it may be the one that lets the others go.  Only a library's daemon thread that waits so is not: a
+telemetry exporter does it once a minute for ever.
 
 What is still open.  Where the kernel does not tell (macOS, Windows, a hidden ``/proc``), nothing is ever called stuck.
 """
@@ -19,6 +21,14 @@ from __future__ import annotations
 
 import os
 import sys
+
+from leakagent.core.sites import LIBRARY, is_installed, owner_of
+
+from . import interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from threading import Thread
 
 _FUTEX = {"x86_64": "202", "aarch64": "98", "i686": "240", "armv7l": "240", "riscv64": "98", "ppc64le": "221", "s390x": "238"}
 
@@ -48,6 +58,7 @@ class Watch:
             return False
         now: dict[str, str] = {}
         silent = True
+        mine = _threads_of_the_program()
         try:
             names = os.listdir("/proc/self/task")
         except OSError:
@@ -56,7 +67,7 @@ class Watch:
             if int(name) == _own_id():
                 continue
             call = _read(f"/proc/self/task/{name}/syscall").split()
-            if not call or call[0] != self.futex:
+            if not call or call[0] != self.futex or (name in mine and _for_limited_time(call)):
                 silent = False
             now[name] = _switches(name)
         unchanged = now == self._seen
@@ -66,6 +77,26 @@ class Watch:
 
 def _own_id() -> int:
     return sys.modules["threading"].get_native_id()  # type: ignore[no-any-return]
+
+
+def _for_limited_time(call: list[str]) -> bool:
+    # futex(2): the fourth argument is the address of the time, or null.
+    return len(call) > 4 and int(call[4], 16) != 0  # noqa: PLR2004
+
+
+def _threads_of_the_program() -> set[str]:
+    """Return the system's numbers of Python's threads, without a library's daemon threads that run no code of the program."""
+    threads = sys.modules["threading"].enumerate()
+    return {str(thread.native_id) for thread in threads if not (thread.daemon and _is_a_librarys(thread))}
+
+
+def _is_a_librarys(thread: Thread) -> bool:
+    frame = interpreter.thread_frame(thread)
+    paths = set()
+    while frame is not None:
+        paths.add(frame.f_code.co_filename)
+        frame = frame.f_back
+    return any(is_installed(path) for path in paths) and all(owner_of(path) == LIBRARY for path in paths)
 
 
 def _switches(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -108,7 +108,10 @@ if __name__ == "__main__":
 """
 
 
-def test_helper_processes_are_left_alone(python: Callable[..., object], program: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["-X", "dev", "-W", "ignore"]], ids=["plain", "options"])
+def test_helper_processes_are_left_alone(
+    options: list[str], python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
+) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     # A sitecustomize runs in every interpreter after the start-up hook.
@@ -119,27 +122,52 @@ def test_helper_processes_are_left_alone(python: Callable[..., object], program:
         f"open(os.path.join({str(marks)!r}, str(os.getpid())), 'w').write(str(active))\n",
         "path/sitecustomize.py",
     )
-    ran = python(program(HELPERS), str(marks), env={"LEAKAGENT": "1", "PYTHONPATH": str(tmp_path / "path")})
+    ran = python(*options, program(HELPERS), env={"LEAKAGENT": "1", "PYTHONPATH": str(tmp_path / "path")})
     assert ran.returncode == 0, ran
     helpers = ran.stdout.split()
     assert [(marks / pid).read_text(encoding="utf-8") for pid in helpers] == ["False", "False"]
     assert "True" in {mark.read_text(encoding="utf-8") for mark in marks.iterdir()}
 
 
-def test_a_child_that_outlives_its_starter_writes_its_own_file(
-    python: Callable[..., object], program: Callable[..., Path], tmp_path: Path, until: Callable[..., None]
-) -> None:
-    text = """\
+OUTLIVES = '''\
 import os, subprocess, sys
-code = "import sys, app; sys.stdin.read(); app.leak()"
-child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
-print(child.pid, flush=True)
-os._exit(0)  # its end of the pipe is closed when it is gone
+code = """import os, sys, app
+starter = os.getppid()
+print(1, flush=True)
+sys.stdout = open(os.devnull, "w")
+while os.getppid() == starter: pass
+app.leak()
 """
+child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=2, start_new_session=True)
+child.stdout.read(1)
+print(child.pid, flush=True)
+os._exit(0)
+'''
+
+#: As above, but the agent starts in the child only when the starter is gone.
+LATE = '''\
+import os, subprocess, sys
+code = """import os, sys
+starter = os.getppid()
+print(1, flush=True)
+while os.getppid() == starter: pass
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+os.execv(sys.executable, [sys.executable, "-c", "import app; app.leak()"])
+"""
+child = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+child.stdout.read(1)
+print(child.pid, flush=True)
+os._exit(0)
+'''
+
+
+@pytest.mark.parametrize("text", [OUTLIVES, LATE], ids=["outlives", "late"])
+def test_a_child_whose_starter_is_gone_writes_its_own_file(
+    text: str, python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path, until: Callable[..., None]
+) -> None:
     program(CHILD)
     ran = python(program(text, "starter.py"), env={"LEAKAGENT": "1", "LEAKAGENT_REPORT": f"json:{tmp_path / 'report.json'}"})
-    pid = ran.stdout.split()[0]
-    own = tmp_path / f"report.{pid}.json"
-    until(lambda: own.exists() or list(tmp_path.glob(f"report*{pid}*.json")), "the child's own report")
-    (written,) = tmp_path.glob(f"report*{pid}*.json")
-    assert json.loads(written.read_text(encoding="utf-8"))["findings"][0]["site"]["line"] == 8
+    own = tmp_path / f"report.{ran.stdout.strip()}.json"
+    until(own.exists, "the child's own report")
+    assert json.loads(own.read_text(encoding="utf-8"))["findings"][0]["site"]["line"] == 8
+    assert not (tmp_path / "report.json").exists()

@@ -1,0 +1,184 @@
+"""What application tests share: the same program bare and under the agent, and servers that are started and ended by their pid."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+#: ``# leak: REASON KIND`` at the end of a line: exactly these are told, with this line.
+_PLANTED = re.compile(r"# leak: (\w+) ([\w.]+)$")
+
+#: A planted leak or a finding: reason, kind, owner, file and line.
+Leak = tuple[str, str, str, str, int]
+
+
+def planted(text: str, name: str = "app.py") -> list[Leak]:
+    """Return the leaks that are marked in a program's text."""
+    found = ((number, _PLANTED.search(line)) for number, line in enumerate(text.splitlines(), 1))
+    return sorted((match[1], match[2], "yours", name, number) for number, match in found if match)
+
+
+def told(report: dict[str, Any]) -> list[Leak]:
+    """Return the findings of a JSON report in the same form."""
+    found = report["findings"]
+    return sorted((one["reason"], one["kind"], one["owner"], one["site"]["file"], one["site"]["line"]) for one in found)
+
+
+class Compared:
+    """A program that ran bare, under ``python -m leakagent`` and with ``LEAKAGENT=1``."""
+
+    def __init__(self, bare: Any, agents: dict[str, tuple[Any, dict[str, Any]]], text: str) -> None:
+        """Keep what they left."""
+        self.bare = bare
+        self.agents = agents
+        self.text = text
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        """The JSON reports."""
+        return [report for _, report in self.agents.values()]
+
+    def check(self, status: int = 0, library: Sequence[tuple[str, str, str]] = ()) -> None:
+        """Assert that nothing differs from bare, and that exactly the planted leaks are told.
+
+        Args:
+            status: The status that the program ends with.
+            library: Findings in an installed package: reason, kind, file.
+
+        """
+        assert self.bare.returncode == status, self.bare
+        for ran, report in self.agents.values():
+            assert (ran.returncode, ran.stdout) == (self.bare.returncode, self.bare.stdout), (ran, self.bare)
+            assert ran.stderr.count("Traceback") == self.bare.stderr.count("Traceback"), (ran, self.bare)
+            mine = [leak for leak in told(report) if leak[2] == "yours"]
+            assert mine == planted(self.text), (report["findings"], ran)
+            others = [(leak[0], leak[1], leak[3]) for leak in told(report) if leak[2] == "library"]
+            assert others == sorted(library), (report["findings"], ran)
+            assert report["agent"]["disabled"] == [], report["agent"]
+
+
+@pytest.fixture
+def compare(run: Callable[..., Any], tmp_path: Path) -> Callable[..., Compared]:
+    """Run a program's text bare and under the agent, each in a folder of its own."""
+
+    def compare_runs(text: str, *arguments: str, modules: Mapping[str, str] | None = None) -> Compared:
+        def ran(how: str, *front: str, env: Mapping[str, str] | None = None) -> Any:
+            folder = tmp_path / how
+            folder.mkdir()
+            for name, code in {"app": text, **(modules or {})}.items():
+                (folder / f"{name}.py").write_text(code, encoding="utf-8")
+            return run([sys.executable, *front, "app.py", *arguments], cwd=folder, env=env, timeout=240.0)
+
+        bare = ran("bare")
+        by_module = ran("module", "-m", "leakagent", "--report", "json:report.json")
+        by_variable = ran("variable", env={"LEAKAGENT": "1", "LEAKAGENT_REPORT": "json:report.json"})
+        agents = {}
+        for how, one in (("module", by_module), ("variable", by_variable)):
+            report = tmp_path / how / "report.json"
+            assert report.exists(), one
+            agents[how] = (one, json.loads(report.read_text(encoding="utf-8")))
+        return Compared(bare, agents, text)
+
+    return compare_runs
+
+
+class Server:
+    """A server that was started, and what it printed when it has ended."""
+
+    def __init__(self, command: Sequence[str], url: str, env: Mapping[str, str], folder: Path) -> None:
+        """Start it; its output and its report go to its folder."""
+        self.url = url
+        self.folder = folder
+        with (folder / "log").open("w", encoding="utf-8") as file:
+            self.process = subprocess.Popen(
+                command,
+                env=env,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it has printed so far."""
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    def get(self, path: str = "") -> str:
+        """Return what it answers, empty if it does not."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+                return str(answer.read().decode()) if answer.status == 200 else ""
+        except (urllib.error.URLError, OSError):
+            return ""
+
+    def answers(self) -> bool:
+        """Say whether it answers; fail if it has ended."""
+        assert self.process.poll() is None, self.log
+        return bool(self.get())
+
+    def end_by(self, signum: int) -> int:
+        """Send it a signal and return its status."""
+        self.process.send_signal(signum)
+        try:
+            return self.process.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            pytest.fail("did not end:\n" + self.log)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON report of the agent."""
+        path = self.folder / "report.json"
+        assert path.exists(), self.log
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def port() -> int:
+    """Return a port of the loopback interface that was free a moment ago."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def serve(
+    tmp_path: Path, environment: Callable[..., dict[str, str]], until: Callable[..., None]
+) -> Iterator[Callable[..., Server]]:
+    """Start a server with or without the agent, wait until it answers, and kill what is left of it after the test."""
+    started: list[Server] = []
+
+    def start(command: Sequence[str], url: str, *, agent: bool = False, files: Mapping[str, str] | None = None) -> Server:
+        folder = tmp_path / f"server{len(started)}"
+        folder.mkdir()
+        for name, text in (files or {}).items():
+            (folder / name).write_text(text, encoding="utf-8")
+        # Some servers write into the home folder, or send a greeting over the network.
+        variables = {"HOME": os.fspath(folder), "ANONYMIZED_TELEMETRY": "False"}
+        if agent:
+            variables |= {"LEAKAGENT": "1", "LEAKAGENT_REPORT": "text,json:report.json"}
+        server = Server(command, url, environment(variables), folder)
+        started.append(server)
+        until(server.answers, f"{url} answers")
+        return server
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            os.killpg(server.process.pid, signal.SIGKILL)
+            server.process.wait()

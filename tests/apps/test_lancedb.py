@@ -1,0 +1,160 @@
+"""lancedb connections and its background loop: told, closed and stopped when nobody uses them any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# To let go of a synchronous connection is the only way to end it; an asynchronous one has a close().
+KINDS = """\
+import asyncio
+import atexit
+import gc
+import lancedb
+from lancedb import connect
+from lancedb.background_loop import LOOP
+rows = [{"id": n, "vector": [float(n), 1.0]} for n in range(3)]
+a = lancedb.connect("a")  # leak: not_closed lancedb.connection
+table = a.create_table("t", rows)
+print(table.count_rows())
+b = connect("b")
+b.create_table("t", rows)
+b._conn.close()
+def dropped():
+    c = connect("c")
+    c.create_table("t", rows)
+    print(c.open_table("t").count_rows())
+dropped()
+async def main():
+    d = await lancedb.connect_async("d")  # leak: not_closed lancedb.connection
+    things = await d.create_table("t", rows)
+    print(await things.count_rows())
+    await lancedb.connect_async("dropped")  # leak: not_closed lancedb.connection
+    e = await lancedb.connect_async("e")
+    await e.create_table("t", rows)
+    e.close()
+    with await lancedb.connect_async("f") as f:
+        print(await (await f.create_table("t", rows)).count_rows())
+    return d
+d = asyncio.run(main())
+gc.collect()
+print(table.search([1.0, 1.0]).limit(1).to_list()[0]["id"])
+try:
+    lancedb.connect("db://nobody")
+except ValueError as error:
+    print(type(error).__name__)
+@atexit.register
+def bye():
+    print("bye", table.count_rows(), a.open_table("t").count_rows(), LOOP.thread.is_alive())
+"""
+
+
+def test_every_way_of_making_and_closing_one(compare: Callable[..., Any]) -> None:
+    ran = compare(KINDS)
+    ran.check()
+    for report in ran.reports:
+        assert sorted(one["action"] for one in report["findings"]) == ["closed", "closed", "none"]
+        stages = {stage["stage"]: stage for stage in report["receipt"]}
+        # Two connections, one dropped, and the loop, whose thread has ended.
+        assert (stages["clients"]["asked"], stages["clients"]["forced"]) == (4, 0)
+
+
+DAEMON = """\
+import threading
+import lancedb
+db = lancedb.connect("db")  # leak: not_closed lancedb.connection
+table = db.create_table("t", [{"id": 1}])
+works = threading.Event()
+def work():
+    try:
+        while True:
+            table.count_rows()
+            works.set()
+    except BaseException as error:
+        print("the daemon saw", type(error).__name__, error, flush=True)
+threading.Thread(target=work, daemon=True).start()
+works.wait()
+print("end of the main thread", flush=True)
+"""
+
+WORKER = """\
+import threading
+import lancedb
+db = lancedb.connect("db")  # leak: not_closed lancedb.connection
+table = db.create_table("t", [{"id": 1}])
+def work():
+    threading.main_thread().join()
+    for n in range(20):
+        table.add([{"id": n}])
+    print("the thread wrote", table.count_rows(), flush=True)
+threading.Thread(target=work).start()
+print("end of the main thread", flush=True)
+"""
+
+POOL = """\
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import lancedb
+table = lancedb.connect("db").create_table("t", [{"id": 1}])  # leak: not_closed lancedb.connection
+pool = ThreadPoolExecutor(2)  # leak: not_shut_down thread_pool
+jobs = [pool.submit(lambda n=n: (table.add([{"id": n}]), print("added", flush=True))) for n in range(6)]
+sys.exit(4)
+"""
+
+
+def test_a_daemon_thread_that_uses_it_at_the_end(compare: Callable[..., Any]) -> None:
+    # Bare, 0.40.0 ends by SIGSEGV now and then, when the interpreter ends in the middle of its work.
+    for agent, report in compare(DAEMON).agents.values():
+        assert (agent.returncode, agent.stdout) == (0, "end of the main thread\n"), agent
+        assert [(one["reason"], one["kind"]) for one in report["findings"]] == [("not_closed", "lancedb.connection")]
+
+
+@pytest.mark.parametrize(("text", "status"), [(WORKER, 0), (POOL, 4)], ids=["thread", "pool"])
+def test_a_thread_that_uses_it_at_the_end(compare: Callable[..., Any], text: str, status: int) -> None:
+    compare(text).check(status=status)
+
+
+# What was measured of 0.40.0: a call on a loop that was stopped hangs for ever, unless the loop is closed.
+RECIPE = """\
+import lancedb
+from lancedb.background_loop import LOOP
+table = lancedb.connect("db").create_table("t", [{"id": 1}])
+print(table.count_rows())
+LOOP.loop.call_soon_threadsafe(LOOP.loop.stop)
+LOOP.thread.join()
+print(LOOP.thread.is_alive())
+del table
+"""
+
+
+def test_a_program_that_stops_the_loop_itself(compare: Callable[..., Any]) -> None:
+    compare(RECIPE).check()
+
+
+CHILDREN = """\
+import multiprocessing
+import sys
+import lancedb
+def child():
+    db = lancedb.connect("db")
+    print("child", db.open_table("t").count_rows(), flush=True)
+if __name__ == "__main__":
+    db = lancedb.connect("db")  # leak: not_closed lancedb.connection
+    table = db.create_table("t", [{"id": 1}])
+    print(table.count_rows(), flush=True)
+    for method in ("fork", "spawn", "forkserver"):
+        process = multiprocessing.get_context(method).Process(target=child)
+        process.start()
+        process.join()
+        print(method, process.exitcode, flush=True)
+    print(table.count_rows(), flush=True)
+    sys.exit(6)
+"""
+
+
+def test_children_that_use_it_as_well(compare: Callable[..., Any]) -> None:
+    compare(CHILDREN).check(status=6)

@@ -1,0 +1,137 @@
+"""LlamaIndex: the task or thread behind a streamed answer is told when nobody waits for it, and only then."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ENGINE = """\
+import asyncio
+import gc
+import threading
+from llama_index.core import Document, MockEmbedding, VectorStoreIndex
+from llama_index.core.chat_engine import SimpleChatEngine
+from llama_index.core.llms import ChatMessage, ChatResponse, MockLLM
+class LLM(MockLLM):
+    def stream_chat(self, messages, **more):
+        def answer():
+            for n in range(3):
+                if n == 1 and type(self) is Stuck:
+                    threading.Event().wait()
+                yield ChatResponse(message=ChatMessage(role="assistant", content="x"), delta="x")
+        return answer()
+    async def astream_chat(self, messages, **more):
+        async def answer():
+            for n in range(3):
+                if n == 1 and type(self) is Stuck:
+                    await asyncio.get_running_loop().create_future()
+                await asyncio.sleep(0)
+                yield ChatResponse(message=ChatMessage(role="assistant", content="x"), delta="x")
+        return answer()
+class Stuck(LLM):
+    pass
+index = VectorStoreIndex.from_documents([Document(text="a page")], embed_model=MockEmbedding(embed_dim=4))
+print(len(index.as_retriever(similarity_top_k=1).retrieve("a question")))
+def engine(stuck=False):
+    return SimpleChatEngine.from_defaults(llm=Stuck() if stuck else LLM())
+"""
+
+CONSUMED = f"""\
+{ENGINE}
+chat = engine()
+print("".join(chat.stream_chat("a question").response_gen), [message.content for message in chat.chat_history])
+async def main():
+    chat = engine()
+    answer = await chat.astream_chat("a question")
+    async for token in answer.async_response_gen():
+        print(token)
+    print([message.content for message in chat.chat_history])
+asyncio.run(main())
+"""
+
+# The thread of `stream_chat` is no daemon: Python waits for it, and the answer gets into the history.
+NOT_CONSUMED = f"""\
+{ENGINE}
+import atexit
+chat = engine()
+answer = chat.stream_chat("a question")
+atexit.register(lambda: print("history", [message.content for message in chat.chat_history]))
+"""
+
+KEPT = f"""\
+{ENGINE}
+async def main():
+    answer = await engine(stuck=True).astream_chat("a question")
+    while answer.aqueue is None or answer.aqueue.empty():
+        await asyncio.sleep(0)
+    print("kept")
+    return answer
+kept = asyncio.run(main())
+"""
+
+DROPPED = f"""\
+{ENGINE}
+async def main():
+    answer = await engine(stuck=True).astream_chat("a question")
+    while answer.aqueue is None or answer.aqueue.empty():
+        await asyncio.sleep(0)
+    del answer
+    gc.collect()
+    print("dropped")
+asyncio.run(main())
+"""
+
+STREAM_CHAT = "llama_index/core/chat_engine/simple.py"
+
+
+@pytest.mark.parametrize("text", [CONSUMED, NOT_CONSUMED], ids=["consumed", "left to Python"])
+def test_an_answer_that_comes_to_its_end(compare: Callable[..., Any], text: str) -> None:
+    ran = compare(text)
+    ran.check()
+    assert "xxx" in ran.bare.stdout, ran.bare
+
+
+def test_an_answer_that_is_dropped_while_it_waits(compare: Callable[..., Any]) -> None:
+    ran = compare(DROPPED)
+    assert ran.bare.stdout.splitlines() == ["1", "dropped"], ran.bare
+    assert "Task was destroyed but it is pending!" in ran.bare.stderr, ran.bare
+    for agent, report in ran.agents.values():
+        assert (agent.returncode, agent.stdout) == (0, ran.bare.stdout), agent
+        assert "Task was destroyed" not in agent.stderr, agent
+        (found,) = report["findings"]
+        assert (found["reason"], found["kind"], found["owner"]) == ("lost_task", "asyncio.task", "library")
+        assert (found["site"]["file"], found["action"]) == (STREAM_CHAT, "cancelled")
+        assert any("awrite_response_to_history" in line for line in found["evidence"])
+
+
+def test_an_answer_that_is_kept_but_not_waited_for(compare: Callable[..., Any]) -> None:
+    ran = compare(KEPT)
+    ran.check(library=[("outlived_scope", "asyncio.task", STREAM_CHAT)])
+    assert ran.bare.stdout.splitlines() == ["1", "kept"], ran.bare
+
+
+STUCK_THREAD = f"""\
+{ENGINE}
+answer = engine(stuck=True).stream_chat("a question")
+print("end of the main thread", flush=True)
+sys.exit(5)
+""".replace("import gc\n", "import gc\nimport sys\n")
+
+
+def test_a_streaming_thread_that_is_stuck_is_named(
+    python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
+) -> None:
+    # Bare, this program never ends.
+    report = tmp_path / "report.json"
+    ran = python("-m", "leakagent", "--budget", "4", "--report", f"json:{report}", program(STUCK_THREAD))
+    assert (ran.returncode, ran.stdout.splitlines()) == (5, ["1", "end of the main thread"]), ran
+    (found,) = json.loads(report.read_text(encoding="utf-8"))["findings"]
+    assert (found["reason"], found["kind"], found["owner"], found["action"]) == ("blocks_exit", "thread", "library", "released")
+    assert found["site"]["file"] == STREAM_CHAT
+    assert any("app.py:" in line and "answer" in line for line in found["evidence"]), found
