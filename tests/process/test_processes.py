@@ -150,6 +150,8 @@ def main(context):
         most = max(most, descriptors() - before)
     # One or two that have just closed their end of the pipe are not reaped yet.
     print(most <= 20, zombies() <= 20)
+    for process in multiprocessing.active_children():
+        process.join()
     if "leakagent.agent" in sys.modules:
         from leakagent import agent
         print(len(agent.current().registry) <= 20)
