@@ -61,14 +61,15 @@ class Ending:
                 for record in processes.alive()
                 if not record.detail["pool"] and not record.resource().daemon
             ]
-        self._busy_jobs = {record.id: interpreter.pool_load(record.resource()) for record in self._pools()}
+        self._busy_jobs = self.agent.busy_jobs or {
+            record.id: interpreter.pool_load(record.resource()) for record in self._pools()
+        }
 
     def wait_for_workers(self) -> None:
         """Wait for the workers of executors, but not for those that are proven stuck."""
         self.note()
         workers = [thread for thread in interpreter.worker_threads() if thread.is_alive()]
         if workers:
-            interpreter.end_workers()
             self.stages.run("executors", self.agent.settings.budget, lambda seconds: self._wait_for_workers(workers, seconds))
 
     def before_join(self, last: Callable[[], None] | None = None) -> None:

@@ -52,14 +52,16 @@ def register_before_join(callback: Callable[[], object]) -> bool:
 
 
 def pool_load(pool: Executor) -> tuple[int, int]:
-    """Return how many jobs of a ``ThreadPoolExecutor`` are queued and how many run (both 0 if it can't be known)."""
+    """Return how many jobs of a ``ThreadPoolExecutor`` are queued and how many run (both 0 if it can't be known).
+
+    A worker without a job stands in the worker's own loop; the count of idle ones that the pool keeps is too high as soon as
+    it has done more jobs than it has workers.
+    """
     queue = getattr(pool, "_work_queue", None)
-    threads = getattr(pool, "_threads", ())
-    idle = getattr(getattr(pool, "_idle_semaphore", None), "_value", None)
     if queue is None:
         return 0, 0
-    alive = sum(1 for thread in list(threads) if thread.is_alive())
-    return queue.qsize(), alive if idle is None else max(0, alive - idle)
+    frames = [thread_frame(thread) for thread in pool_threads(pool) if thread.is_alive()]
+    return queue.qsize(), sum(1 for frame in frames if frame is not None and frame.f_code.co_name != "_worker")
 
 
 def pool_threads(pool: Executor) -> list[Thread]:
@@ -312,7 +314,7 @@ def private_names() -> dict[str, bool]:
             "concurrent.futures.thread._threads_queues": hasattr(futures_thread, "_threads_queues"),
             "ThreadPoolExecutor._work_queue": hasattr(pool, "_work_queue"),
             "ThreadPoolExecutor._threads": hasattr(pool, "_threads"),
-            "ThreadPoolExecutor._idle_semaphore": hasattr(pool, "_idle_semaphore"),
+            "concurrent.futures.thread._worker": hasattr(futures_thread, "_worker"),
             "asyncio.runners._cancel_all_tasks": hasattr(asyncio.runners, "_cancel_all_tasks"),
             "asyncio.Task._fut_waiter": hasattr(asyncio.Task, "_fut_waiter"),
         }
