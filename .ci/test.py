@@ -311,11 +311,12 @@ class Outcome:
 def test(selection: list[str]) -> int:
     """Run the tests in every environment that the selection needs, and return the exit status."""
     wanted = os.environ.get("LEAKAGENT_TEST_PYTHONS", "").split()
-    deadline = _number("LEAKAGENT_TEST_DEADLINE", 1200)
+    deadline = _number("LEAKAGENT_TEST_DEADLINE", 1800)
     unknown = [version for version in wanted if version not in VERSIONS]
     pythons = [] if unknown else find_pythons(wanted or list(VERSIONS))
     missing = unknown or [version for version in wanted or VERSIONS if version not in [python.version for python in pythons]]
-    if missing and (wanted or CI or not pythons):
+    # A machine that is set up for it tests all; a fresh one tests what it has, and says what it has not.
+    if missing and (wanted or not pythons or (CI and NEXT.exists())):
         message = f"not on this machine, or not supported: Python {', '.join(missing)} (supported: {', '.join(VERSIONS)})"
         raise CannotError(message)
     if missing:
