@@ -12,6 +12,7 @@ from .instrumentation import PARTS, TARGETS
 from .instrumentation.importhook import ImportHook
 from .instrumentation.patching import Patches
 from .shutdown import interpreter
+from .shutdown.signals import Signals, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Agent:
         #: Status of the main thread's last call of ``sys.exit``, and the uncaught exception that was known by then.
         self.exit_called: list[tuple[int, BaseException | None]] = []
         self._main_ended = False
+        self.signals = Signals(lambda: self.ending().signalled())
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
 
@@ -82,6 +84,7 @@ class Agent:
             quitter = getattr(sys.modules.get("_sitebuiltins"), "Quitter", None)
             if quitter is not None:
                 self.patches.replace(quitter, "__call__", self._make_quit)
+        self.signals.take()
         self.hook.when_imported("signal", "exit", lambda module: self.patches.replace(module, "raise_signal", self._make_raise))
         if hasattr(os, "register_at_fork") and not _fork_hook:
             _fork_hook.append(True)
@@ -105,6 +108,7 @@ class Agent:
         import atexit
 
         atexit.unregister(self.last)
+        self.signals.give_back()
         self.hook.disable()
         if "asyncio" in self.parts:
             self.parts["asyncio"].stop()
@@ -180,6 +184,7 @@ class Agent:
 
     def main_has_ended(self) -> None:
         """Note what is there when the main thread has ended (`leakagent.shutdown.closing`)."""
+        self.signals.main_has_ended = True
         self._at_the_end(lambda: self.ending().note())
 
     def before_workers_join(self) -> None:
@@ -188,12 +193,13 @@ class Agent:
 
     def before_join(self) -> None:
         """Prepare the join of the other threads; in a child of multiprocessing, which has no exit handlers, end as well."""
-        self._main_ended = True
+        self._main_ended = self.signals.main_has_ended = True
         self._at_the_end(lambda: self.ending().before_join(self.last if interpreter.is_multiprocessing_child() else None))
 
     def last(self) -> None:
         """Run the second part of the end; a program that loaded nothing of interest has none."""
-        if self.parts or self._must_know_status():
+        self.signals.main_has_ended = True
+        if self.parts or self._must_know_status() or state.number:
             self._at_the_end(lambda: self.ending().last())
 
     def _at_the_end(self, step: Callable[[], None]) -> None:
@@ -220,6 +226,7 @@ class Agent:
         self.exit_called.clear()
         self._main_ended = False
         self._ending = None
+        self.signals.forked()
         self.registry.forget()
         if "asyncio" in self.parts:
             self.parts["asyncio"].forget()
@@ -227,6 +234,8 @@ class Agent:
 
     def exit_status(self) -> tuple[int | None, int | None]:
         """Return exit status and signal that the program ends with, as far as they can be known."""
+        if state.number:
+            return None, state.number
         if self.status is not None:
             return (None, -self.status) if self.status < 0 else (self.status, None)
         called, known = self.exit_called[0] if self.exit_called else (0, None)

@@ -21,6 +21,7 @@ began.  Windows and macOS: by reading only.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _thread
 import os
 import sys
@@ -52,14 +53,16 @@ def register_before_join(callback: Callable[[], object]) -> bool:
 
 
 def pool_load(pool: Executor) -> tuple[int, int]:
-    """Return how many jobs of a ``ThreadPoolExecutor`` are queued and how many run (both 0 if it can't be known)."""
+    """Return how many jobs of a ``ThreadPoolExecutor`` are queued and how many run (both 0 if it can't be known).
+
+    A worker without a job stands in the worker's own loop; the count of idle ones that the pool keeps is too high as soon as
+    it has done more jobs than it has workers.
+    """
     queue = getattr(pool, "_work_queue", None)
-    threads = getattr(pool, "_threads", ())
-    idle = getattr(getattr(pool, "_idle_semaphore", None), "_value", None)
     if queue is None:
         return 0, 0
-    alive = sum(1 for thread in list(threads) if thread.is_alive())
-    return queue.qsize(), alive if idle is None else max(0, alive - idle)
+    frames = [thread_frame(thread) for thread in pool_threads(pool) if thread.is_alive()]
+    return queue.qsize(), sum(1 for frame in frames if frame is not None and frame.f_code.co_name != "_worker")
 
 
 def pool_threads(pool: Executor) -> list[Thread]:
@@ -86,6 +89,23 @@ def end_workers() -> None:
         module._shutdown = True  # type: ignore[union-attr]  # noqa: SLF001
     for queue in list(module._threads_queues.values()):  # type: ignore[union-attr]  # noqa: SLF001
         queue.put(None)
+
+
+def cancel_queued() -> int:
+    """Cancel the jobs that wait for a worker of any thread pool, and return how many there were; no lock of a pool is taken."""
+    module = sys.modules.get("concurrent.futures.thread")
+    cancelled = 0
+    for queue in list(getattr(module, "_threads_queues", {}).values()):
+        left = True
+        while left:
+            try:
+                job = queue.get_nowait()
+            except sys.modules["_queue"].Empty:
+                left = False
+            else:
+                if job is not None:
+                    cancelled += job.future.cancel()
+    return cancelled
 
 
 def before_thread_join(callback: Callable[[], object]) -> None:
@@ -231,8 +251,8 @@ class _Status:
 
     def __init__(self, status: int) -> None:
         self.status = status
-        # By then this module may be empty.
-        self.exit = os._exit
+        # By then this module and others may be empty.
+        self.exit, self.kill, self.pid, self.signal = os._exit, os.kill, os.getpid(), _signal.signal
         self.streams = [stream for stream in (sys.__stdout__, sys.__stderr__) if stream is not None]
 
     def __del__(self) -> None:
@@ -243,11 +263,16 @@ class _Status:
                 continue
             except OSError:  # what the program said is lost: Python ends with status 120 then
                 return
-        self.exit(self.status)
+        if self.status < 0:
+            self.signal(-self.status, 0)
+            self.kill(self.pid, -self.status)
+        self.exit(self.status & 0xFF)
 
 
 def end_with(status: int) -> None:
     """End with another status after everything else has happened: other exit handlers, the program's own finalizers.
+
+    A negative status is a signal by which the process dies.
 
     Only the caller of ``Py_FinalizeEx`` knows the status, so the process has to be ended before that returns.  The namespace of `sys`
     is the last but one to be emptied, and private names go first (``PyModule_ClearDict``), while the streams are still there.
@@ -259,6 +284,58 @@ def in_main_thread() -> bool:
     """Say whether the caller runs in the main thread; without `threading` there is no other."""
     threading = sys.modules.get("threading")
     return threading is None or threading.get_ident() == threading.main_thread().ident
+
+
+def ending_signals() -> list[int]:
+    """Return the signals by which a program is asked to end, without that of Ctrl+C."""
+    return [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(_signal, name, None)) is not None]
+
+
+def handler_of(number: int) -> object:
+    """Return the handler of a signal as `signal.getsignal` does; 0 is the default action (`signal` itself imports `enum`)."""
+    return _signal.getsignal(number)
+
+
+def has_default_action(number: int) -> bool:
+    """Say whether a signal's default action is in force."""
+    return bool(_signal.getsignal(number) == _signal.SIG_DFL)
+
+
+def set_handler(number: int, handler: Callable[[int, FrameType | None], object] | None) -> bool:
+    """Set a signal's handler, None for the default action; returns False where that can't be done (in a subinterpreter)."""
+    try:
+        _signal.signal(number, _signal.SIG_DFL if handler is None else handler)
+    except ValueError:
+        return False
+    return True
+
+
+def restore_default_action(number: int) -> None:
+    """Restore a signal's default action, from whichever thread."""
+    try:
+        _signal.signal(number, _signal.SIG_DFL)
+    except ValueError:  # only the main thread may do it in Python
+        import ctypes
+
+        function = ctypes.CDLL(None).signal
+        function.argtypes, function.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+        function(number, None)
+
+
+def is_started_by_multiprocessing() -> bool:
+    """Say whether `multiprocessing` has started this interpreter, for a child or for its fork server."""
+    return any(text == "--multiprocessing-fork" or "multiprocessing.forkserver import" in text[:60] for text in sys.orig_argv)
+
+
+def pool_waits_for(pool: Executor) -> list[Thread]:
+    """Return the threads that ``shutdown(wait=True)`` of an executor joins."""
+    manager = getattr(pool, "_executor_manager_thread", None)
+    return [manager] if manager is not None else pool_threads(pool)
+
+
+def pool_processes(pool: Executor) -> list[Any]:
+    """Return the worker processes of a `concurrent.futures.ProcessPoolExecutor`, none of any other pool."""
+    return list((getattr(pool, "_processes", None) or {}).values())
 
 
 def is_multiprocessing_child() -> bool:
@@ -312,7 +389,7 @@ def private_names() -> dict[str, bool]:
             "concurrent.futures.thread._threads_queues": hasattr(futures_thread, "_threads_queues"),
             "ThreadPoolExecutor._work_queue": hasattr(pool, "_work_queue"),
             "ThreadPoolExecutor._threads": hasattr(pool, "_threads"),
-            "ThreadPoolExecutor._idle_semaphore": hasattr(pool, "_idle_semaphore"),
+            "concurrent.futures.thread._worker": hasattr(futures_thread, "_worker"),
             "asyncio.runners._cancel_all_tasks": hasattr(asyncio.runners, "_cancel_all_tasks"),
             "asyncio.Task._fut_waiter": hasattr(asyncio.Task, "_fut_waiter"),
         }
