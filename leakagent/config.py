@@ -240,7 +240,7 @@ def is_child(environ: Mapping[str, str]) -> bool:
 def root_of(environ: Mapping[str, str]) -> int:
     """Return the pid of the living root process, or 0 if there is none."""
     pid, _, started = environ.get(ROOT_VARIABLE, "").partition(":")
-    if not pid.isdigit():
+    if not (started and pid.isascii() and pid.isdigit() and len(pid) < 20):  # noqa: PLR2004 - no pid is longer
         return 0
     return int(pid) if start_time(int(pid)) == started else 0
 

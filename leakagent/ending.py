@@ -58,6 +58,7 @@ class Ending:
         self._told_already = False
         self._began = 0.0
         self._ended_children: dict[int, tuple[str, float]] = {}
+        self._handed_over: list[str] = []
 
     # -- before other threads are joined -----------------------------------------------------------------------------
 
@@ -224,6 +225,8 @@ class Ending:
                 report.own_status, report.status = report.status, LEAK_STATUS
             self._told_already = True
             self._tell(report)
+            if not self.agent.child:
+                guard.call("folders of roots that are gone", family.sweep)
         finally:
             if not state.number:
                 self.watchdog.disarm()
@@ -404,6 +407,8 @@ class Ending:
                 found.append(self._ended_child(record))
                 continue
             status = record.resource().exitcode
+            if record.detail["told_to_end"] and status is not None and status < 0:
+                continue  # terminate() was enough, it had only not been joined
             seconds = time.monotonic() - since
             ended = "still running" if status is None else f"ended by itself with status {status}"
             evidence = [f"kept the program waiting, {ended}, {seconds:.1f} s after the main thread"]
@@ -428,7 +433,9 @@ class Ending:
 
     def _of_children(self) -> list[Finding]:
         found: list[Finding] = []
-        for text in family.take_over(os.environ.get(config.ROOT_VARIABLE, "")):
+        # Kept: a snapshot takes them up as well, and they belong to the report at the end.
+        self._handed_over += family.take_over(os.environ.get(config.ROOT_VARIABLE, ""))
+        for text in self._handed_over:
             import json
 
             from .report.json_report import from_dict  # only if there are any

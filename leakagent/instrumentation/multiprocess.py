@@ -36,6 +36,8 @@ class Processes:
         """Patch `multiprocessing.process`."""
         patches.replace(module.BaseProcess, "start", self._make_start)
         patches.replace(module.BaseProcess, "join", self._make_join)
+        for name in ("terminate", "kill"):
+            patches.replace(module.BaseProcess, name, self._make_signal)
 
     def _make_start(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def start(process: Any) -> None:  # noqa: ANN401
@@ -51,19 +53,24 @@ class Processes:
 
         return join
 
+    def _make_signal(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
+        def end(process: Any) -> None:  # noqa: ANN401
+            original(process)
+            guard.call("processes", self._told_to_end, process)
+
+        return end
+
     def _note(self, process: Any, frame: FrameType | None) -> None:  # noqa: ANN401
+        # As `start` itself has just done: an object that is kept keeps a file descriptor.
+        self.alive()
         record = self.registry.add(PROCESS, process, frame, name=f"{process.name} (pid {process.pid})", weak=False)
         record.detail["pool"] = _made_by_pool(frame)
-        if len(self.registry.records) > self._sweep_at:
-            self._sweep()
+        record.detail["told_to_end"] = False
 
-    _sweep_at = 256
-
-    def _sweep(self) -> None:
+    def _told_to_end(self, process: Any) -> None:  # noqa: ANN401
         for record in self.registry.of_kind(PROCESS):
-            if _ended(record.resource()):
-                self.registry.finish(record)
-        self._sweep_at = 256 + 2 * len(self.registry.records)
+            if record.resource() is process:
+                record.detail["told_to_end"] = True
 
     def _joined(self, process: Any) -> None:  # noqa: ANN401
         for record in self.registry.of_kind(PROCESS):

@@ -3,6 +3,10 @@
 A child writes its report into the root's spool folder, in the user's runtime directory, and the root takes it up at its own end.
 The folder belongs to the user alone (mode 0700, checked, no symbolic link followed), and the name holds the root's pid and start
 time, so that a reused pid can't be met.  A child that outlives its root keeps its findings for its own report file.
+
+A root that is killed leaves its folder behind; each root removes such folders when it has told its own findings.  A root is gone if
+the kernel says so, and pids mean something only where they were given: the name holds the boot and the pid namespace as well,
+because the folder of a container or of another host can be the same one.
 """
 
 from __future__ import annotations
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _LARGEST = 4 * 1024 * 1024
+
+#: Folders of dead roots that one program removes at most.
+_MOST_SWEPT = 100
 
 
 def runtime_folder(*, create: bool) -> str:
@@ -53,7 +60,7 @@ def _spool(marker: str, *, create: bool) -> str:
     folder = runtime_folder(create=create)
     if not folder:
         return ""
-    spool = os.path.join(folder, "spool-" + marker.replace(":", "-"))
+    spool = os.path.join(folder, _name(marker))
     if create:
         try:
             os.mkdir(spool, 0o700)
@@ -62,6 +69,20 @@ def _spool(marker: str, *, create: bool) -> str:
         except OSError:
             return ""
     return spool
+
+
+def _name(marker: str) -> str:
+    """Return the name of a root's spool folder."""
+    return f"spool-{marker.replace(':', '-')}-{_place()}"
+
+
+def _place() -> str:
+    """Return where pids of this process mean something, boot and pid namespace; empty if that can't be known."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read(8)}-{os.stat('/proc/self/ns/pid').st_ino}"
+    except (OSError, ValueError):
+        return ""
 
 
 def hand_over(environ: Mapping[str, str], text: str) -> bool:
@@ -101,7 +122,7 @@ def take_over(marker: str) -> Iterator[str]:
         path = os.path.join(spool, name)
         try:
             if name.endswith(".json") and os.lstat(path).st_size <= _LARGEST and not os.path.islink(path):
-                with open(path, encoding="utf-8") as file:
+                with open(path, encoding="utf-8", errors="replace") as file:
                     yield file.read()
             os.unlink(path)
         except OSError:
@@ -113,14 +134,39 @@ def take_over(marker: str) -> Iterator[str]:
 
 
 def sweep() -> None:
-    """Remove the spool folders of roots that are gone."""
-    folder = runtime_folder(create=False)
+    """Remove the spool folders of roots that are gone; whatever is not proven to be one stays."""
+    folder, place = runtime_folder(create=False), _place()
     try:
-        names = os.listdir(folder) if folder else []
+        names = [name for name in os.listdir(folder) if name.startswith("spool-")] if folder and place else []
     except OSError:
         return
-    for name in names:
-        pid, _, started = name.removeprefix("spool-").partition("-")
-        if name.startswith("spool-") and pid.isdigit() and config.start_time(int(pid)) != started:
-            for _ in take_over(f"{pid}:{started}"):
-                pass
+    for name in names[:_MOST_SWEPT]:
+        pid, _, started = name.removeprefix("spool-").removesuffix(f"-{place}").partition("-")
+        if pid.isdecimal() and started.isdecimal() and name == _name(f"{pid}:{started}") and _is_gone(int(pid), started):
+            _remove(os.path.join(folder, name))
+
+
+def _is_gone(pid: int, started: str) -> bool:
+    now = config.start_time(pid)
+    if now:
+        return now != started
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False  # it is there, but can't be looked at
+
+
+def _remove(spool: str) -> None:
+    if not _is_private(spool, os.getuid()):
+        return
+    try:
+        for name in os.listdir(spool):
+            stem, _, kind = name.partition(".")
+            if kind in {"json", "json.part"} and stem.replace("-", "").isdecimal():
+                os.unlink(os.path.join(spool, name))
+        os.rmdir(spool)
+    except OSError:  # another root was faster, or there is something else in it
+        return

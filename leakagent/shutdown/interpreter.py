@@ -348,7 +348,7 @@ def dies_by(signalnum: int) -> bool:
     """Say whether a signal that the main thread is about to raise ends the process at once."""
     signal: Any = sys.modules["signal"]
     threading = sys.modules.get("threading")
-    if signalnum not in {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", None)}:
+    if not isinstance(signalnum, int) or signalnum not in {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", None)}:
         return False
     if threading is not None and threading.current_thread() is not threading.main_thread():
         return False

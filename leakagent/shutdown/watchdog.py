@@ -11,6 +11,7 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+from contextlib import suppress
 
 from .closing import in_time
 
@@ -81,10 +82,19 @@ class Watchdog:
             self._end.forced()
 
     def _say(self, seconds: float) -> None:
-        os.write(2, f"leakagent: {self._end.what()} took longer than {seconds:g} s and is cut off here:\n".encode())
-        import faulthandler
+        # One after the other, since each can fail: the error output may be closed, a stream's lock taken for ever.
+        what = f"leakagent: {self._end.what()} took longer than {seconds:g} s and is cut off here:\n"
+        for step in (lambda: os.write(2, what.encode()), _dump_stacks, self._end.last_words, _flush):
+            with suppress(Exception):
+                step()
 
-        faulthandler.dump_traceback(file=2, all_threads=True)
-        self._end.last_words()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+
+def _dump_stacks() -> None:
+    import faulthandler
+
+    faulthandler.dump_traceback(file=2, all_threads=True)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 class Told:
@@ -78,9 +79,21 @@ def told(python: Callable[..., Any], program: Callable[..., Path], tmp_path: Pat
     return run_told
 
 
+def _sleeps(pid: int) -> bool:
+    """Say whether the main thread has not run between two looks: it is where it stays."""
+    looks = []
+    for _ in range(2):
+        time.sleep(0.02)
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+        looks.append([line for line in lines if line.startswith(("State", "voluntary"))])
+    return looks[0] == looks[1] and "R (running)" not in looks[0][0]
+
+
 @pytest.fixture
-def interrupted(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Start this interpreter, press Ctrl+C when it has printed its first line, and return how it ended."""
+def interrupted(
+    environment: Callable[..., dict[str, str]], tmp_path: Path, until: Callable[..., None]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Start this interpreter, press Ctrl+C when it has printed its first line and sleeps, and return how it ended."""
 
     def run_interrupted(
         arguments: list[Any], *, group: bool = False, signum: int = signal.SIGINT
@@ -99,6 +112,7 @@ def interrupted(environment: Callable[..., dict[str, str]], tmp_path: Path) -> C
         try:
             assert process.stdout is not None
             first = process.stdout.readline()
+            until(lambda: _sleeps(process.pid), "the program sleeps")
             (os.killpg if group else os.kill)(process.pid, signum)
             stdout, stderr = process.communicate(timeout=120)
         finally:

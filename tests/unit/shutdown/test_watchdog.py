@@ -1,0 +1,62 @@
+"""The last resort: ends the process with its own status when the clean-up does not end, and only then."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """\
+import sys, threading
+from leakagent.shutdown import watchdog
+{before}
+dog = watchdog.Watchdog(lambda: {status})
+dog.arm({seconds})
+dog.arm({seconds})
+print("armed")
+{after}
+"""
+HANG = "threading.Event().wait()"
+
+
+def run(after: str, *, status: object = 0, seconds: float = 0.05, before: str = "") -> subprocess.CompletedProcess[str]:
+    code = PROGRAM.format(after=after, status=status, seconds=seconds, before=before)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0, 0), (7, 7), (None, 0)])
+def test_it_ends_what_hangs(status: object, expected: int) -> None:
+    ran = run(HANG, status=status)
+    assert (ran.returncode, ran.stdout) == (expected, "armed\n")
+    assert ran.stderr.startswith("leakagent: its own clean-up took longer than 0.05 s and is cut off here:\n")
+    assert "most recent call first" in ran.stderr
+
+
+def test_called_off_it_does_nothing() -> None:
+    ran = run("dog.disarm()\ndog.disarm()\nimport time\ntime.sleep(0.5)\nsys.exit(3)")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (3, "armed\n", "")
+
+
+def test_armed_again_after_it_was_called_off() -> None:
+    ran = run("dog.disarm()\ndog.arm(0.05)\n" + HANG, status=5, seconds=600)
+    assert (ran.returncode, ran.stdout) == (5, "armed\n")
+
+
+NO_THREADS = """
+def refuse(*args):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+watchdog._thread = type("Module", (), {"start_new_thread": refuse, "allocate_lock": watchdog._thread.allocate_lock})
+"""
+
+
+def test_where_no_thread_can_be_started_the_fault_handler_watches() -> None:
+    ran = run(HANG, before=NO_THREADS)
+    assert (ran.returncode, "most recent call first" in ran.stderr) == (1, True), ran
+    ran = run("dog.disarm()\nimport time\ntime.sleep(0.5)", before=NO_THREADS)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("gone", ["sys.stderr.close()", "import os\nos.close(2)", "sys.stderr = sys.__stderr__ = None"])
+def test_without_an_error_output(gone: str) -> None:
+    assert run(HANG, before=gone, status=4).returncode == 4
