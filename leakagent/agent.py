@@ -7,6 +7,7 @@ import sys
 import time
 
 from . import config, guard, instrumentation
+from .core.records import THREAD_POOL
 from .core.registry import Registry
 from .instrumentation import PARTS, TARGETS
 from .instrumentation.importhook import ImportHook
@@ -60,6 +61,8 @@ class Agent:
         self.exit_called: list[tuple[int, BaseException | None]] = []
         self._main_ended = False
         self.signals = Signals(lambda: self.ending().signalled())
+        #: Jobs that were queued and running in each pool when the workers were told to end, by record.
+        self.busy_jobs: dict[int, tuple[int, int]] = {}
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
 
@@ -189,7 +192,15 @@ class Agent:
 
     def before_workers_join(self) -> None:
         """Wait for the workers of executors, in place of Python, which would wait for stuck ones for ever."""
+        # Before anything is loaded: in the meantime jobs would be accepted that Python alone would refuse.
+        self._at_the_end(self._end_workers)
         self._at_the_end(lambda: self.ending().wait_for_workers())
+
+    def _end_workers(self) -> None:
+        if not self.busy_jobs:
+            pools = [record for record in self.registry.of_kind(THREAD_POOL) if record.resource() is not None]
+            self.busy_jobs = {record.id: interpreter.pool_load(record.resource()) for record in pools}
+        interpreter.end_workers()
 
     def before_join(self) -> None:
         """Prepare the join of the other threads; in a child of multiprocessing, which has no exit handlers, end as well."""
@@ -225,6 +236,7 @@ class Agent:
         self.status = None
         self.exit_called.clear()
         self._main_ended = False
+        self.busy_jobs = {}
         self._ending = None
         self.signals.forked()
         self.registry.forget()

@@ -74,7 +74,9 @@ class Ending:
                 for record in processes.alive()
                 if not record.detail["pool"] and not record.resource().daemon
             ]
-        self._busy_jobs = {record.id: interpreter.pool_load(record.resource()) for record in self._pools()}
+        self._busy_jobs = self.agent.busy_jobs or {
+            record.id: interpreter.pool_load(record.resource()) for record in self._pools()
+        }
         self._began = time.monotonic()
         if self.agent.exit_status()[1]:
             # Ctrl+C counts: the program was asked to end.
@@ -95,6 +97,7 @@ class Ending:
         self.signalled()
         self.agent.signals.settle()
         interpreter.cancel_queued()
+        interpreter.end_workers()  # what told them stood in the queue
         pools = self.agent.parts.get("executors")
         workers: list[Any] = []
         for pool in [record.resource() for record in pools.left_over()] if pools is not None else ():
@@ -125,7 +128,9 @@ class Ending:
     # -- the forced end, called by the watchdog in its own thread ----------------------------------------------------
 
     def what(self) -> str:
-        """Say what takes too long."""
+        """Say what takes too long; empty in a child, which leaves the talking to the process that the user started."""
+        if self.agent.child:
+            return ""
         return f"the end after {_signal_name(state.number)}" if state.number else "its own clean-up"
 
     def last_words(self) -> None:
@@ -149,7 +154,6 @@ class Ending:
         self.note()
         workers = [thread for thread in interpreter.worker_threads() if thread.is_alive()]
         if workers:
-            interpreter.end_workers()
             self.stages.run("executors", self.agent.settings.budget, lambda seconds: self._wait_for_workers(workers, seconds))
 
     def before_join(self, last: Callable[[], None] | None = None) -> None:
@@ -176,7 +180,9 @@ class Ending:
         """Return the threads that Python waits for."""
         threading: Any = sys.modules["threading"]
         ends = {threading.current_thread(), threading.main_thread()}
-        return [thread for thread in threading.enumerate() if not thread.daemon and thread not in ends]
+        # One whose start failed half-way (RecursionError) is on the list, has no identity and can't be joined.
+        there = [thread for thread in threading.enumerate() if thread.ident is not None]
+        return [thread for thread in there if not thread.daemon and thread not in ends]
 
     def _wait_for_threads(self, last: Callable[[], None] | None) -> None:
         def wait(seconds: float) -> tuple[int, int]:

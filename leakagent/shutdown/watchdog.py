@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         """What a forced end needs to know of the process; the first two are given `LAST_WORDS_SECONDS`."""
 
         def what(self) -> str:
-            """Say what takes too long."""
+            """Say what takes too long; empty if nothing is to be shown."""
 
         def last_words(self) -> None:
             """Tell what can still be told."""
@@ -83,8 +83,10 @@ class Watchdog:
 
     def _say(self, seconds: float) -> None:
         # One after the other, since each can fail: the error output may be closed, a stream's lock taken for ever.
-        what = f"leakagent: {self._end.what()} took longer than {seconds:g} s and is cut off here:\n"
-        for step in (lambda: os.write(2, what.encode()), _dump_stacks, self._end.last_words, _flush):
+        what = self._end.what()
+        line = f"leakagent: {what} took longer than {seconds:g} s and is cut off here:\n"
+        show = (lambda: os.write(2, line.encode()), _dump_stacks) if what else ()
+        for step in (*show, self._end.last_words, _flush):
             with suppress(Exception):
                 step()
 

@@ -74,22 +74,27 @@ LEFT = """\
 import atexit, multiprocessing, os, signal, sys
 from concurrent.futures import ProcessPoolExecutor
 
-def wait_for(event):
+def wait_for(event, up):
+    up.release()
     event.wait()
 
-def die(event):
+def die(event, up):
+    up.release()
     event.wait()
     os.kill(os.getpid(), signal.SIGKILL)
 
 def main(context):
     global kept, pool, executor
-    event = context.Event()
+    event, up = context.Event(), context.Semaphore(0)
     # Before multiprocessing's own exit handler, which waits for the children.
     atexit.register(event.set)
-    kept = context.Process(target=wait_for, args=(event,))
+    kept = context.Process(target=wait_for, args=(event, up))
     kept.start()  # kept
-    context.Process(target=wait_for, args=(event,), name="worker").start()  # dropped
-    context.Process(target=die, args=(event,)).start()  # dies
+    context.Process(target=wait_for, args=(event, up), name="worker").start()  # dropped
+    context.Process(target=die, args=(event, up)).start()  # dies
+    # At its end the program removes the event's name, by which a child that is still starting would look for it.
+    for _ in range(3):
+        up.acquire()
     pool = context.Pool(1)  # pool
     print(pool.map(abs, [-1]))
     executor = ProcessPoolExecutor(1, mp_context=context)  # executor
@@ -150,6 +155,8 @@ def main(context):
         most = max(most, descriptors() - before)
     # One or two that have just closed their end of the pipe are not reaped yet.
     print(most <= 20, zombies() <= 20)
+    for process in multiprocessing.active_children():
+        process.join()
     if "leakagent.agent" in sys.modules:
         from leakagent import agent
         print(len(agent.current().registry) <= 20)

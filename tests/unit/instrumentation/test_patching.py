@@ -54,7 +54,7 @@ def test_twice_is_undone_in_reverse() -> None:
     assert Owner().method(2) == "XX!"
     patches.undo()
     assert vars(Owner)["method"] is original
-    assert not guard.told()
+    assert not guard._told
 
 
 def test_an_inherited_method_is_put_on_the_class_and_taken_away() -> None:

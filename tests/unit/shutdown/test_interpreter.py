@@ -83,7 +83,7 @@ def test_the_lists_of_workers() -> None:
 def test_the_lists_of_threads() -> None:
     if sys.version_info >= (3, 13):
         assert callable(threading._thread_shutdown)  # type: ignore[attr-defined]
-        assert inspect.getsource(threading._shutdown).count("_thread_shutdown()") == 1  # type: ignore[attr-defined]
+        assert inspect.getsource(threading._shutdown).endswith("    _thread_shutdown()\n")  # type: ignore[attr-defined]
     else:
         assert isinstance(threading._shutdown_locks, set)  # type: ignore[attr-defined]
         with threading._shutdown_locks_lock:  # type: ignore[attr-defined]
