@@ -42,12 +42,14 @@ from leakagent.core.records import TASK, Record
 from leakagent.core.sites import capture_stack, creating_frame
 from leakagent.detect.lost import is_lost
 from leakagent.shutdown import interpreter
+from leakagent.shutdown.signals import state
 
 from .task_notes import (
     Observation,
     TaskEntry,
     awaiting,
     cheapest_first,
+    is_helper,
     is_incremental,
     only_its_waiter_refers_to,
     pending_tasks,
@@ -342,14 +344,14 @@ class Tasks:
     def _observe_loop(self, loop: AbstractEventLoop, main: object = None) -> list[Observation]:
         """Note what is pending when a loop ends.
 
-        The loop's own helpers are left out.  If the main coroutine itself was interrupted (Ctrl+C), nothing has outlived it: only
-        lost tasks are told then.
+        The loop's own helpers are left out.  If a signal ends the program, or the main coroutine itself was interrupted (Ctrl+C),
+        nothing has outlived it: only lost tasks are told then.
         """
         entries = {id(task): entry for entry in self.entries() if (task := entry.ref()) is not None}
         task = None
         seen: list[Observation] = []
         waiting = pending_tasks(loop)
-        interrupted = main is not None and any(task.get_coro() is main for task in waiting)
+        interrupted = state.number > 0 or (main is not None and any(task.get_coro() is main for task in waiting))
         # Referred to weakly: a list of tasks would vouch for those that wait for each other.
         pending = cheapest_first(waiting)
         deadline = time.perf_counter() + END_PROOF_SECONDS
@@ -386,9 +388,10 @@ class Tasks:
         deadline = time.perf_counter() + END_PROOF_SECONDS
         entries = self.entries()
         current, interrupted = running_task(entries)
+        interrupted = interrupted or state.number > 0
         for entry in entries:
             box = [entry.ref()]
-            if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is current:
+            if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is current or is_helper(box[0]):
                 continue
             entry.told = True
             here = current is not None and box[0].get_loop() is current.get_loop()
@@ -397,7 +400,7 @@ class Tasks:
             seen.append(observation)
             if time.perf_counter() < deadline and is_lost(box):
                 self.lost.append(observation)
-            elif not (here and interrupted and final):
+            elif not (interrupted and final and (here or state.number)):
                 self.left.append(observation)
         return seen
 

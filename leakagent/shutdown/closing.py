@@ -132,14 +132,15 @@ def end_processes(processes: list[Any], seconds: float) -> dict[int, tuple[str, 
     ended: dict[int, tuple[str, float]] = {}
     for process in asked:
         process.terminate()
-    for process in asked:
-        process.join(max(0.0, begin + seconds - time.monotonic()))
-        if process.is_alive():
-            process.kill()
-            process.join(1.0)
-            ended[process.pid] = KILLED, time.monotonic() - begin
-        else:
-            ended[process.pid] = TERMINATED, time.monotonic() - begin
+    left = asked
+    while left and time.monotonic() - begin < seconds:
+        left[0].join(0.01)
+        ended.update({process.pid: (TERMINATED, time.monotonic() - begin) for process in left if not process.is_alive()})
+        left = [process for process in left if process.pid not in ended]
+    for process in left:
+        process.kill()
+        process.join(1.0)
+        ended[process.pid] = KILLED, time.monotonic() - begin
     return ended
 
 
