@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,7 +64,7 @@ def started(
         agent = [] if bare else ["-m", "leakagent", "--report", f"text,json:{report}"]
         process = subprocess.Popen(
             [sys.executable, "-u", *agent, str(program(text)), *arguments],
-            env=environment(**variables),
+            env={**environment(), **variables},
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -76,10 +77,8 @@ def started(
 
     yield start
     for process in running:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.communicate()
 
 
@@ -128,8 +127,9 @@ subprocess.run([sys.executable, "-c", code], preexec_fn=ignore)
 
 def test_the_programs_own_handler_wins(started: Callable[..., Started]) -> None:
     text = HEAD + (
-        'signal.signal(signal.SIGTERM, lambda *_: print("own"))\nprint("ready")\n'
-        "signal.sigwait([signal.SIGUSR1]) if len(sys.argv) > 1 else signal.pause()\n"
+        "came = threading.Event()\n"
+        'def own(*_):\n    print("own")\n    came.set()\n'
+        'signal.signal(signal.SIGTERM, own)\nprint("ready")\ncame.wait()\n'
     )
     running = started(text)
     running.until("ready")
@@ -163,8 +163,14 @@ def test_the_second_signal_ends_at_once(started: Callable[..., Started]) -> None
 
 def test_who_swallows_the_exception_is_ended_by_force(started: Callable[..., Started]) -> None:
     text = HEAD + (
-        'print("ready")\nwhile True:\n    try:\n        signal.pause()\n'
-        "    except BaseException as error:\n        print(type(error).__name__, error)\n"
+        "def work(first):\n"
+        "    try:\n"
+        '        if first: print("ready")\n'
+        "        signal.pause()\n"
+        "    except BaseException as error:\n"
+        "        print(type(error).__name__, error)\n"
+        "work(True)\n"
+        "while True: work(False)\n"
     )
     running = started(text, LEAKAGENT_BUDGET="1")
     running.until("ready")
@@ -184,7 +190,6 @@ def test_what_has_not_begun_is_cancelled(how: str, number: int, started: Callabl
 go = threading.Event()
 def job(number):
     if number == 0:
-        print("ready")
         signal_came.wait()
     time.sleep(0.01)
     print("job", number)
@@ -192,14 +197,17 @@ signal_came = threading.Event()
 def submit(pool):
     for number in range(200):
         pool.submit(job, number)
+def wait():
+    print("ready")
+    signal.pause()
 class Wait:
     def __enter__(self): pass
     def __exit__(self, *_): signal_came.set()
 """
         + {
-            "with": "with ThreadPoolExecutor(1) as pool, Wait():\n    submit(pool)\n    signal.pause()\n",
-            "dropped": "submit(ThreadPoolExecutor(1))\nwith Wait():\n    signal.pause()\n",
-            "kept": "pool = ThreadPoolExecutor(1)\nsubmit(pool)\nwith Wait():\n    signal.pause()\n",
+            "with": "with ThreadPoolExecutor(1) as pool, Wait():\n    submit(pool)\n    wait()\n",
+            "dropped": "with Wait():\n    submit(ThreadPoolExecutor(1))\n    wait()\n",
+            "kept": "pool = ThreadPoolExecutor(1)\nwith Wait():\n    submit(pool)\n    wait()\n",
         }[how]
     )
     running = started(text)
