@@ -78,9 +78,10 @@ class Ending:
             record.id: interpreter.pool_load(record.resource()) for record in self._pools()
         }
         self._began = time.monotonic()
-        if self.agent.exit_status()[1]:
-            # Ctrl+C counts: the program was asked to end.
+        if not state.number and self.agent.signals.main_has_ended and not hasattr(sys, "ps1"):
+            # Ctrl+C counts: the program was asked to end.  A console keeps the last one that was pressed in it.
             state.set(self.agent.exit_status()[1] or 0)
+        if state.number:
             self._hurry()
 
     # -- after a signal ----------------------------------------------------------------------------------------------
@@ -109,9 +110,12 @@ class Ending:
 
     def _end_children(self, workers: list[Any], seconds: float) -> tuple[int, int]:
         children = [record.resource() for record, _ in self._children]
-        self._ended_children = end_processes(children, seconds)
-        while any(process.is_alive() for process in workers) and time.monotonic() < self._grace_end():
+        if state.number != interpreter.CTRL_C:
+            self._ended_children = end_processes(children, seconds)
+        # Workers have a job each to finish, and a terminal sends Ctrl+C to children as well: they have begun to end.
+        while any(process.is_alive() for process in children + workers) and time.monotonic() < self._grace_end():
             time.sleep(0.02)
+        self._ended_children.update(end_processes(children, seconds))
         ended = {**self._ended_children, **end_processes(workers, seconds)}
         return len(children) + len(workers), sum(action == f.KILLED for action, _ in ended.values())
 

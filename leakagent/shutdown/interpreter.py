@@ -286,6 +286,10 @@ def in_main_thread() -> bool:
     return threading is None or threading.get_ident() == threading.main_thread().ident
 
 
+#: What a terminal sends to all processes in it.
+CTRL_C = int(_signal.SIGINT)
+
+
 def ending_signals() -> list[int]:
     """Return the signals by which a program is asked to end, without that of Ctrl+C."""
     return [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(_signal, name, None)) is not None]

@@ -50,7 +50,7 @@ class State:
 
     def set(self, number: int) -> None:
         """Note the signal that ends the process; the first one counts."""
-        if not self.number:
+        if number and not self.number:
             self.number, self.since = number, time.monotonic()
 
     def clear(self) -> None:
@@ -80,17 +80,14 @@ class Signals:
 
     def take(self) -> None:
         """Take SIGTERM and SIGHUP where their default action is in force; only the main thread can."""
-        if interpreter.is_started_by_multiprocessing() or not interpreter.in_main_thread():
+        if interpreter.is_started_by_multiprocessing():
             return
         for number in interpreter.ending_signals():
-            if interpreter.has_default_action(number):
-                interpreter.set_handler(number, self._came)
+            if interpreter.has_default_action(number) and interpreter.set_handler(number, self._came):
                 self._taken.append(number)
 
     def give_back(self) -> None:
         """Restore the default action where nobody has set another handler since."""
-        if not interpreter.in_main_thread():
-            return
         for number in self._taken:
             if interpreter.handler_of(number) == self._came:
                 interpreter.set_handler(number, None)

@@ -447,3 +447,55 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, signal.getsignal(signa
     running = started(text)
     assert running.end() == 0
     assert running.lines == ["False True", "True True"]
+
+
+@pytest.mark.parametrize("where", ["main", "thread"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_forked_child_has_the_default_action(where: str, started: Callable[..., Started]) -> None:
+    text = """\
+import os, signal, sys, warnings
+warnings.simplefilter("ignore")
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)
+        os._exit(0)
+    os.waitpid(pid, 0)
+if sys.argv[1] == "main":
+    fork()
+else:
+    import threading
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+"""
+    running = started(text, where)
+    assert running.end() == 0, running.errors
+    assert running.lines == ["True True"]
+
+
+def test_children_that_ctrl_c_has_reached_may_finish(started: Callable[..., Started]) -> None:
+    text = """\
+import multiprocessing, signal, time
+
+def child(ready):
+    try:
+        ready.set()
+        signal.pause()
+    except KeyboardInterrupt:
+        time.sleep(0.3)
+        print("child has cleaned up", flush=True)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    context.Process(target=child, args=(ready,)).start()
+    ready.wait()
+    print("ready", flush=True)
+    signal.pause()
+"""
+    running = started(text)
+    running.until("ready")
+    os.killpg(running.process.pid, signal.SIGINT)
+    assert running.end() == -signal.SIGINT, running.errors
+    assert running.lines == ["ready", "child has cleaned up"]
