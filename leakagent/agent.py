@@ -161,6 +161,7 @@ class Agent:
         """Look and tell before a program ends itself by a signal that it has handled, as uvicorn and its workers do."""
 
         def raise_signal(signalnum: int, /) -> None:
+            state.raised = state.raised or self.signals.has_taken(signalnum)
             if interpreter.dies_by(signalnum):
                 guard.call("end of the program", self.dies, signalnum)
             original(signalnum)

@@ -351,7 +351,7 @@ class Tasks:
         task = None
         seen: list[Observation] = []
         waiting = pending_tasks(loop)
-        interrupted = state.number > 0 or (main is not None and any(task.get_coro() is main for task in waiting))
+        interrupted = state.interrupts or (main is not None and any(task.get_coro() is main for task in waiting))
         # Referred to weakly: a list of tasks would vouch for those that wait for each other.
         pending = cheapest_first(waiting)
         deadline = time.perf_counter() + END_PROOF_SECONDS
@@ -388,7 +388,7 @@ class Tasks:
         deadline = time.perf_counter() + END_PROOF_SECONDS
         entries = self.entries()
         current, interrupted = running_task(entries)
-        interrupted = interrupted or state.number > 0
+        interrupted = interrupted or state.interrupts
         for entry in entries:
             box = [entry.ref()]
             if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is current or is_helper(box[0]):
@@ -400,7 +400,7 @@ class Tasks:
             seen.append(observation)
             if time.perf_counter() < deadline and is_lost(box):
                 self.lost.append(observation)
-            elif not (interrupted and final and (here or state.number)):
+            elif not (interrupted and final and (here or state.interrupts)):
                 self.left.append(observation)
         return seen
 

@@ -337,6 +337,34 @@ def pool_waits_for(pool: Executor) -> list[Thread]:
     return [manager] if manager is not None else pool_threads(pool)
 
 
+def is_handled_by_python(number: int) -> bool:
+    """Say whether Python's own handler is the process's for a signal that Python has noticed.
+
+    A library written in Rust or C may have put one in front that calls Python's as well, and handles the signal itself
+    (signal-hook, which tokio uses, does not call the default action, but does call a handler).  Python knows nothing of
+    it, so the addresses are compared: Python has the same function for every signal.
+    """
+    try:
+        import ctypes
+
+        sigaction = ctypes.CDLL(None).sigaction
+        address = ctypes.c_size_t * 64  # more than the structure has; the handler is its first member
+
+        def handler(signal: int) -> int:
+            found = address()
+            return found[0] if sigaction(signal, None, found) == 0 else 0
+
+        for spare in range(_signal.SIGRTMAX, _signal.SIGRTMIN, -1):
+            if handler(spare) == 0:
+                _signal.signal(spare, lambda _number, _frame: None)
+                own = handler(spare)
+                _signal.signal(spare, _signal.SIG_DFL)
+                return handler(number) == own
+    except (ImportError, AttributeError, OSError, ValueError):  # no ctypes, no real-time signals
+        return True
+    return True
+
+
 def pool_processes(pool: Executor) -> list[Any]:
     """Return the worker processes of a `concurrent.futures.ProcessPoolExecutor`, none of any other pool."""
     return list((getattr(pool, "_processes", None) or {}).values())

@@ -13,7 +13,7 @@ thread, once: ``with``, ``finally`` and the ends of event loops do their work, t
 the budget; after all of that, the default action is restored and the signal sent again, so that the status is the signal's.  A second signal
 ends the process at once.  From the moment that the main thread has ended nothing is raised any more, since that would cut off
 somebody's exit handler: the signal is noted, and shortens the waiting.  The watchdog is started by the signal and ends the process
-when the budget is over, whatever it hangs in.  A signal that was ignored stays ignored, and a handler that the program sets is the program's.
+when the budget is over, whatever it hangs in.  A signal that was ignored stays ignored, and a handler that the program sets is the program's, also one that a library sets past Python.
 
 A forked child gets the default action back, as it has without the agent, and so do children that `multiprocessing` starts: their
 parent ends them by SIGTERM, and ``Process.terminate`` means at once.
@@ -47,6 +47,8 @@ class State:
 
     number = 0
     since = 0.0
+    #: Whether the program has sent it itself, when it had ended everything (`signal.raise_signal`, as uvicorn does).
+    raised = False
 
     def set(self, number: int) -> None:
         """Note the signal that ends the process; the first one counts."""
@@ -55,7 +57,12 @@ class State:
 
     def clear(self) -> None:
         """Forget it: this is a forked child."""
-        self.number, self.since = 0, 0.0
+        self.number, self.since, self.raised = 0, 0.0, False
+
+    @property
+    def interrupts(self) -> bool:
+        """Whether a signal has come in the middle of the program's work: nothing has outlived its scope then."""
+        return self.number > 0 and not self.raised
 
     def deadline(self, grace: float) -> float | None:
         """Return when the grace ends that everything gets after a signal, or None if none has come."""
@@ -93,7 +100,13 @@ class Signals:
                 interpreter.set_handler(number, None)
         self._taken.clear()
 
+    def has_taken(self, number: int) -> bool:
+        """Say whether a signal is ours."""
+        return number in self._taken and interpreter.handler_of(number) == self._came
+
     def _came(self, number: int, _frame: FrameType | None) -> None:
+        if guard.call("signals", interpreter.is_handled_by_python, number) is False:
+            return
         if state.number:
             die_by(number)
         state.set(number)
