@@ -193,6 +193,7 @@ class Agent:
 
     def before_workers_join(self) -> None:
         """Wait for the workers of executors, in place of Python, which would wait for stuck ones for ever."""
+        self.signals.main_has_ended = True
         # Before anything is loaded: in the meantime jobs would be accepted that Python alone would refuse.
         self._at_the_end(self._end_workers)
         self._at_the_end(lambda: self.ending().wait_for_workers())

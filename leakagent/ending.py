@@ -226,6 +226,7 @@ class Ending:
         if not killed:
             self.note()
         settings = self.agent.settings
+        by_signal = state.number or (0 if hasattr(sys, "ps1") else self.agent.exit_status()[1] or 0)
         if self._has_clients():
             self.watchdog.arm(settings.budget)
         try:
@@ -242,8 +243,10 @@ class Ending:
                 self.watchdog.disarm()
             if "asyncio" in self.agent.parts:
                 self.agent.parts["asyncio"].stop()
-        if state.number in interpreter.ending_signals():
-            interpreter.end_with(-state.number)
+        if by_signal:
+            # Also after Ctrl+C: Python forgets it when code is evaluated in an exit handler (a named tuple in an imported module
+            # is enough), and ends with status 1.
+            interpreter.end_with(-by_signal)
         elif fails:
             interpreter.end_with(LEAK_STATUS)
 

@@ -60,7 +60,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from collections.abc import Callable, Iterator
-    from types import ModuleType
+    from types import FrameType, ModuleType
     from typing import Any
 
     from leakagent.config import Settings
@@ -185,13 +185,13 @@ class Tasks:
             if not sys.is_finalizing() and not loop.is_running() and not loop.is_closed():
                 guard.call("asyncio loops", self._observe_loop, loop)
             original(loop)
+            state.raise_postponed()
 
         return close
 
     def _make_cancel_all(self, original: Callable[[AbstractEventLoop], None]) -> Callable[[AbstractEventLoop], None]:
         def _cancel_all_tasks(loop: AbstractEventLoop) -> None:
-            # Up to 3.10 an interrupted main coroutine is still pending here.
-            main = interpreter.frame_of(1).f_locals.get("main")
+            main = _main_coroutine(interpreter.frame_of(1))
             seen = guard.call("asyncio loops", self._observe_loop, loop, main) or []
             self._bounded(original, loop, seen)
 
@@ -442,3 +442,14 @@ class Tasks:
 def _is_pending(entry: TaskEntry) -> bool:
     task = entry.ref()
     return task is not None and not task.done()
+
+
+def _main_coroutine(frame: FrameType | None) -> object:
+    """Return what ``asyncio.run`` was called with: still pending when it was interrupted (on 3.11 and newer not by Ctrl+C)."""
+    for _ in range(6):
+        if frame is None:
+            return None
+        if frame.f_code.co_name == "run" and "main" in frame.f_locals:
+            return frame.f_locals["main"]
+        frame = frame.f_back
+    return None

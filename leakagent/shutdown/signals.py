@@ -9,7 +9,7 @@ in the end: a shell shows the same, but a supervisor sees that the program did n
 for signals from the start on: every later ``os.fork`` of a program that has one thread only would warn (3.12 and newer).
 
 What we do.  Where the default action is in force when the agent starts, a handler is set that raises `SystemExit` in the main
-thread, once: ``with``, ``finally`` and the ends of event loops do their work, then the ends that `leakagent.ending` runs anyway, within
+thread, once: ``with``, ``finally`` and the ends of event loops do their work (in a loop's own code the loop raises it), then the ends that `leakagent.ending` runs anyway, within
 the budget; after all of that, the default action is restored and the signal sent again, so that the status is the signal's.  A second signal
 ends the process at once.  From the moment that the main thread has ended nothing is raised any more, since that would cut off
 somebody's exit handler: the signal is noted, and shortens the waiting.  The watchdog is started by the signal and ends the process
@@ -49,6 +49,8 @@ class State:
     since = 0.0
     #: Whether the program has sent it itself, when it had ended everything (`signal.raise_signal`, as uvicorn does).
     raised = False
+    #: Whether the exception is still to be raised, by the event loop.
+    postponed = False
 
     def set(self, number: int) -> None:
         """Note the signal that ends the process; the first one counts."""
@@ -57,7 +59,13 @@ class State:
 
     def clear(self) -> None:
         """Forget it: this is a forked child."""
-        self.number, self.since, self.raised = 0, 0.0, False
+        self.number, self.since, self.raised, self.postponed = 0, 0.0, False, False
+
+    def raise_postponed(self) -> None:
+        """Raise the exception that a signal stands for, once."""
+        if self.postponed:
+            self.postponed = False
+            raise SystemExit(128 + self.number)
 
     @property
     def interrupts(self) -> bool:
@@ -104,16 +112,22 @@ class Signals:
         """Say whether a signal is ours."""
         return number in self._taken and interpreter.handler_of(number) == self._came
 
-    def _came(self, number: int, _frame: FrameType | None) -> None:
+    def _came(self, number: int, frame: FrameType | None) -> None:
         if guard.call("signals", interpreter.is_handled_by_python, number) is False:
             return
         if state.number:
             die_by(number)
         state.set(number)
         guard.call("watchdog", self._arm)
-        if not self.main_has_ended:
-            self.interrupted = _current_task()
-            raise SystemExit(128 + number)
+        if self.main_has_ended:
+            return
+        loop = _loop_that_runs(frame)
+        if loop is not None:
+            state.postponed = True
+            loop.call_soon_threadsafe(state.raise_postponed)
+            return
+        self.interrupted = _current_task()
+        raise SystemExit(128 + number)
 
     def forked(self) -> None:
         """Give the signals back in a forked child."""
@@ -127,6 +141,20 @@ class Signals:
         task, self.interrupted = self.interrupted, None
         if task is not None and task.done() and not task.cancelled():
             task.exception()
+
+
+def _loop_that_runs(frame: FrameType | None) -> Any:  # noqa: ANN401 - an event loop
+    """Return the event loop in whose own code, and not the program's, the signal came; None if there is none.
+
+    An exception between two lines of the loop can lose the call that it was about to make, and its task for ever.
+    """
+    name = "" if frame is None else str(frame.f_globals.get("__name__", ""))
+    if name.partition(".")[0] not in {"asyncio", "selectors"}:
+        return None
+    try:
+        return sys.modules["asyncio"].get_running_loop()
+    except (RuntimeError, AttributeError, KeyError):  # no loop runs here, or asyncio is not all there
+        return None
 
 
 def _current_task() -> Any:  # noqa: ANN401 - a task

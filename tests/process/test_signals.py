@@ -499,3 +499,22 @@ if __name__ == "__main__":
     os.killpg(running.process.pid, signal.SIGINT)
     assert running.end() == -signal.SIGINT, running.errors
     assert running.lines == ["ready", "child has cleaned up"]
+
+
+EVALUATES = """\
+import atexit, signal
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(1)
+pool.submit(int).result()
+atexit.register(eval, "1")
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("way", [["-m", "leakagent"], []], ids=["command line", "environment"])
+def test_ctrl_c_is_not_forgotten(way: list[str], program: Callable[..., Path], interrupted: Callable[..., Any]) -> None:
+    # Python alone forgets it here: code that is evaluated in an exit handler makes the status 1.
+    ran = interrupted([*way, program(EVALUATES)], variables={} if way else {"LEAKAGENT": "1"})
+    assert "1 resource was still open" in ran.stderr
+    assert ran.returncode == -signal.SIGINT, ran
