@@ -13,6 +13,7 @@ from .instrumentation import PARTS, TARGETS
 from .instrumentation.importhook import ImportHook
 from .instrumentation.patching import Patches
 from .shutdown import interpreter
+from .shutdown.signals import Signals, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Agent:
         #: Status of the main thread's last call of ``sys.exit``, and the uncaught exception that was known by then.
         self.exit_called: list[tuple[int, BaseException | None]] = []
         self._main_ended = False
+        self.signals = Signals(lambda: self.ending().signalled())
         #: Jobs that were queued and running in each pool when the workers were told to end, by record.
         self.busy_jobs: dict[int, tuple[int, int]] = {}
         self._environment: dict[str, str | None] = {}
@@ -85,6 +87,7 @@ class Agent:
             quitter = getattr(sys.modules.get("_sitebuiltins"), "Quitter", None)
             if quitter is not None:
                 self.patches.replace(quitter, "__call__", self._make_quit)
+        self.signals.take()
         self.hook.when_imported("signal", "exit", lambda module: self.patches.replace(module, "raise_signal", self._make_raise))
         if hasattr(os, "register_at_fork") and not _fork_hook:
             _fork_hook.append(True)
@@ -108,6 +111,7 @@ class Agent:
         import atexit
 
         atexit.unregister(self.last)
+        self.signals.give_back()
         self.hook.disable()
         if "asyncio" in self.parts:
             self.parts["asyncio"].stop()
@@ -157,6 +161,7 @@ class Agent:
         """Look and tell before a program ends itself by a signal that it has handled, as uvicorn and its workers do."""
 
         def raise_signal(signalnum: int, /) -> None:
+            state.raised = state.raised or self.signals.has_taken(signalnum)
             if interpreter.dies_by(signalnum):
                 guard.call("end of the program", self.dies, signalnum)
             original(signalnum)
@@ -183,28 +188,31 @@ class Agent:
 
     def main_has_ended(self) -> None:
         """Note what is there when the main thread has ended (`leakagent.shutdown.closing`)."""
+        self.signals.main_has_ended = True
         self._at_the_end(lambda: self.ending().note())
 
     def before_workers_join(self) -> None:
         """Wait for the workers of executors, in place of Python, which would wait for stuck ones for ever."""
+        self.signals.main_has_ended = True
         # Before anything is loaded: in the meantime jobs would be accepted that Python alone would refuse.
         self._at_the_end(self._end_workers)
         self._at_the_end(lambda: self.ending().wait_for_workers())
 
     def _end_workers(self) -> None:
-        if self._ending is None:
+        if not self.busy_jobs:
             pools = [record for record in self.registry.of_kind(THREAD_POOL) if record.resource() is not None]
             self.busy_jobs = {record.id: interpreter.pool_load(record.resource()) for record in pools}
         interpreter.end_workers()
 
     def before_join(self) -> None:
         """Prepare the join of the other threads; in a child of multiprocessing, which has no exit handlers, end as well."""
-        self._main_ended = True
+        self._main_ended = self.signals.main_has_ended = True
         self._at_the_end(lambda: self.ending().before_join(self.last if interpreter.is_multiprocessing_child() else None))
 
     def last(self) -> None:
         """Run the second part of the end; a program that loaded nothing of interest has none."""
-        if self.parts or self._must_know_status():
+        self.signals.main_has_ended = True
+        if self.parts or self._must_know_status() or state.number:
             self._at_the_end(lambda: self.ending().last())
 
     def _at_the_end(self, step: Callable[[], None]) -> None:
@@ -232,6 +240,7 @@ class Agent:
         self._main_ended = False
         self.busy_jobs = {}
         self._ending = None
+        self.signals.forked()
         self.registry.forget()
         if "asyncio" in self.parts:
             self.parts["asyncio"].forget()
@@ -239,6 +248,8 @@ class Agent:
 
     def exit_status(self) -> tuple[int | None, int | None]:
         """Return exit status and signal that the program ends with, as far as they can be known."""
+        if state.number:
+            return None, state.number
         if self.status is not None:
             return (None, -self.status) if self.status < 0 else (self.status, None)
         called, known = self.exit_called[0] if self.exit_called else (0, None)

@@ -14,7 +14,16 @@ from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
 from .processes import family
 from .shutdown import interpreter
-from .shutdown.closing import CLIENT_SECONDS, QUIET_SHARE, Stages, in_time, wait_like_python
+from .shutdown.closing import (
+    CHILD_SECONDS,
+    CLIENT_SECONDS,
+    QUIET_SHARE,
+    Stages,
+    end_processes,
+    in_time,
+    wait_like_python,
+)
+from .shutdown.signals import die_by, state
 from .shutdown.watchdog import Watchdog
 
 TYPE_CHECKING = False
@@ -37,7 +46,7 @@ class Ending:
         """Prepare the end of the process of ``agent``."""
         self.agent = agent
         self.stages = Stages(agent.settings.budget)
-        self.watchdog = Watchdog(lambda: agent.exit_status()[0])
+        self.watchdog = Watchdog(self)
         self._noted = False
         self._finished = False
         self._busy_jobs: dict[int, tuple[int, int]] = {}
@@ -45,6 +54,10 @@ class Ending:
         self._stuck: dict[Thread, str] = {}
         self._closed: dict[int, str] = {}
         self._pending: list[Observation] = []
+        self._hurried = False
+        self._told_already = False
+        self._began = 0.0
+        self._ended_children: dict[int, tuple[str, float]] = {}
         self._handed_over: list[str] = []
 
     # -- before other threads are joined -----------------------------------------------------------------------------
@@ -64,6 +77,81 @@ class Ending:
         self._busy_jobs = self.agent.busy_jobs or {
             record.id: interpreter.pool_load(record.resource()) for record in self._pools()
         }
+        self._began = time.monotonic()
+        if not state.number and self.agent.signals.main_has_ended and not hasattr(sys, "ps1"):
+            # Ctrl+C counts: the program was asked to end.  A console keeps the last one that was pressed in it.
+            state.set(self.agent.exit_status()[1] or 0)
+        if state.number:
+            self._hurry()
+
+    # -- after a signal ----------------------------------------------------------------------------------------------
+
+    def signalled(self) -> None:
+        """Have the process ended by force when the budget is over; called by the signal's handler."""
+        self.watchdog.arm(self.agent.settings.budget)
+
+    def _hurry(self) -> None:
+        """Give up what has not begun, and end the children."""
+        if self._hurried:
+            return
+        self._hurried = True
+        self.signalled()
+        self.agent.signals.settle()
+        interpreter.cancel_queued()
+        interpreter.end_workers()  # what told them stood in the queue
+        pools = self.agent.parts.get("executors")
+        workers: list[Any] = []
+        for pool in [record.resource() for record in pools.left_over()] if pools is not None else ():
+            if pools is not None and interpreter.pool_processes(pool):
+                workers += interpreter.pool_processes(pool)
+                pools.cancel(pool)
+        if workers or self._children:
+            self.stages.run("children", CHILD_SECONDS, lambda seconds: self._end_children(workers, seconds))
+
+    def _end_children(self, workers: list[Any], seconds: float) -> tuple[int, int]:
+        children = [record.resource() for record, _ in self._children]
+        if state.number != interpreter.CTRL_C:
+            self._ended_children = end_processes(children, seconds)
+        # Workers have a job each to finish, and a terminal sends Ctrl+C to children as well: they have begun to end.
+        while any(process.is_alive() for process in children + workers) and time.monotonic() < self._grace_end():
+            time.sleep(0.02)
+        self._ended_children.update(end_processes(children, seconds))
+        ended = {**self._ended_children, **end_processes(workers, seconds)}
+        return len(children) + len(workers), sum(action == f.KILLED for action, _ in ended.values())
+
+    def _grace_end(self) -> float:
+        return max(state.since, self._began) + self.agent.settings.grace
+
+    def _deadline(self) -> float | None:
+        """Return when the waiting ends, if a signal has come, be it now."""
+        if not state.number:
+            return None
+        self._hurry()
+        return self._grace_end()
+
+    # -- the forced end, called by the watchdog in its own thread ----------------------------------------------------
+
+    def what(self) -> str:
+        """Say what takes too long; empty in a child, which leaves the talking to the process that the user started."""
+        if self.agent.child:
+            return ""
+        return f"the end after {_signal_name(state.number)}" if state.number else "its own clean-up"
+
+    def last_words(self) -> None:
+        """Tell what is still open."""
+        if not self._told_already:
+            self._tell(self._report({}))
+
+    def forced(self) -> None:
+        """End the process, and before it the children that nobody would end any more."""
+        processes = self.agent.parts.get("processes")
+        for record in processes.alive() if processes is not None and state.number else ():
+            guard.call("children", record.resource().kill)
+        if state.number:
+            die_by(state.number)
+        os._exit(128 + state.number if state.number else self.agent.exit_status()[0] or 0)
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
 
     def wait_for_workers(self) -> None:
         """Wait for the workers of executors, but not for those that are proven stuck."""
@@ -84,7 +172,9 @@ class Ending:
         return [record for record in self.agent.registry.of_kind(THREAD_POOL) if hasattr(record.resource(), "submit")]
 
     def _wait_for_workers(self, workers: list[Thread], seconds: float) -> tuple[int, int]:
-        stuck = wait_like_python(lambda: [thread for thread in workers if thread.is_alive()], seconds * QUIET_SHARE)
+        stuck = wait_like_python(
+            lambda: [thread for thread in workers if thread.is_alive()], seconds * QUIET_SHARE, self._deadline
+        )
         for thread in stuck:
             self._note_stuck(thread)
             interpreter.no_longer_joined(thread)
@@ -106,7 +196,7 @@ class Ending:
                 return [thread for thread in self._own_threads() if thread not in known]
 
             asked = left()
-            stuck = wait_like_python(left, seconds * QUIET_SHARE)
+            stuck = wait_like_python(left, seconds * QUIET_SHARE, self._deadline)
             for thread in stuck:
                 self._note_stuck(thread)
             for thread in self._stuck:
@@ -136,6 +226,7 @@ class Ending:
         if not killed:
             self.note()
         settings = self.agent.settings
+        by_signal = state.number or (0 if hasattr(sys, "ps1") else self.agent.exit_status()[1] or 0)
         if self._has_clients():
             self.watchdog.arm(settings.budget)
         try:
@@ -143,14 +234,20 @@ class Ending:
             fails = bool(report.findings) and self._fails_on_leak()
             if fails:
                 report.own_status, report.status = report.status, LEAK_STATUS
+            self._told_already = True
             self._tell(report)
             if not self.agent.child:
                 guard.call("folders of roots that are gone", family.sweep)
         finally:
-            self.watchdog.disarm()
+            if not state.number:
+                self.watchdog.disarm()
             if "asyncio" in self.agent.parts:
                 self.agent.parts["asyncio"].stop()
-        if fails:
+        if by_signal:
+            # Also after Ctrl+C: Python forgets it when code is evaluated in an exit handler (a named tuple in an imported module
+            # is enough), and ends with status 1.
+            interpreter.end_with(-by_signal)
+        elif fails:
             interpreter.end_with(LEAK_STATUS)
 
     def close(self, *, final: bool = False) -> Report:
@@ -296,7 +393,7 @@ class Ending:
             action = f.NONE
             if queued or running:
                 evidence.append(f"{queued} jobs queued and {running} running when the main thread ended")
-                action = f.DRAINED
+                action = f.CANCELLED if self._hurried else f.DRAINED
             if hung:
                 evidence += [f"a worker was stuck at {where}" for where in hung]
                 action = f.RELEASED
@@ -319,6 +416,9 @@ class Ending:
     def _processes(self) -> list[Finding]:
         found = []
         for record, since in self._children:
+            if record.resource().pid in self._ended_children:
+                found.append(self._ended_child(record))
+                continue
             status = record.resource().exitcode
             if record.detail["told_to_end"] and status is not None and status < 0:
                 continue  # terminate() was enough, it had only not been joined
@@ -327,6 +427,12 @@ class Ending:
             evidence = [f"kept the program waiting, {ended}, {seconds:.1f} s after the main thread"]
             found.append(self._finding(record, f.BLOCKS_EXIT, evidence=evidence))
         return found
+
+    def _ended_child(self, record: Record) -> Finding:
+        action, seconds = self._ended_children[record.resource().pid]
+        how = "ended on SIGTERM" if action == f.TERMINATED else "killed"
+        reason = f.BLOCKS_EXIT if action == f.TERMINATED else f.REFUSED_CLEANUP
+        return self._finding(record, reason, evidence=[f"{how} after {seconds:.1f} s"], action=action)
 
     def _client(self, record: Record) -> Finding:
         done = self._closed.get(record.id, f.NONE)
@@ -400,6 +506,12 @@ def _can_be_flushed(stream: Any) -> bool:  # noqa: ANN401 - a stream or None
     except (AttributeError, ValueError):  # there is none, or it is closed
         return True
     return True
+
+
+def _signal_name(number: int) -> str:
+    import signal  # only when it is told
+
+    return signal.Signals(number).name
 
 
 def _task_reason(observation: Observation, *, lost: bool) -> str:

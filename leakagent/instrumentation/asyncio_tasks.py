@@ -42,12 +42,14 @@ from leakagent.core.records import TASK, Record
 from leakagent.core.sites import capture_stack, creating_frame
 from leakagent.detect.lost import is_lost
 from leakagent.shutdown import interpreter
+from leakagent.shutdown.signals import state
 
 from .task_notes import (
     Observation,
     TaskEntry,
     awaiting,
     cheapest_first,
+    is_helper,
     is_incremental,
     only_its_waiter_refers_to,
     pending_tasks,
@@ -58,7 +60,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from collections.abc import Callable, Iterator
-    from types import ModuleType
+    from types import FrameType, ModuleType
     from typing import Any
 
     from leakagent.config import Settings
@@ -183,13 +185,13 @@ class Tasks:
             if not sys.is_finalizing() and not loop.is_running() and not loop.is_closed():
                 guard.call("asyncio loops", self._observe_loop, loop)
             original(loop)
+            state.raise_postponed()
 
         return close
 
     def _make_cancel_all(self, original: Callable[[AbstractEventLoop], None]) -> Callable[[AbstractEventLoop], None]:
         def _cancel_all_tasks(loop: AbstractEventLoop) -> None:
-            # Up to 3.10 an interrupted main coroutine is still pending here.
-            main = interpreter.frame_of(1).f_locals.get("main")
+            main = _main_coroutine(interpreter.frame_of(1))
             seen = guard.call("asyncio loops", self._observe_loop, loop, main) or []
             self._bounded(original, loop, seen)
 
@@ -342,14 +344,14 @@ class Tasks:
     def _observe_loop(self, loop: AbstractEventLoop, main: object = None) -> list[Observation]:
         """Note what is pending when a loop ends.
 
-        The loop's own helpers are left out.  If the main coroutine itself was interrupted (Ctrl+C), nothing has outlived it: only
-        lost tasks are told then.
+        The loop's own helpers are left out.  If a signal ends the program, or the main coroutine itself was interrupted (Ctrl+C),
+        nothing has outlived it: only lost tasks are told then.
         """
         entries = {id(task): entry for entry in self.entries() if (task := entry.ref()) is not None}
         task = None
         seen: list[Observation] = []
         waiting = pending_tasks(loop)
-        interrupted = main is not None and any(task.get_coro() is main for task in waiting)
+        interrupted = state.interrupts or (main is not None and any(task.get_coro() is main for task in waiting))
         # Referred to weakly: a list of tasks would vouch for those that wait for each other.
         pending = cheapest_first(waiting)
         deadline = time.perf_counter() + END_PROOF_SECONDS
@@ -386,9 +388,10 @@ class Tasks:
         deadline = time.perf_counter() + END_PROOF_SECONDS
         entries = self.entries()
         current, interrupted = running_task(entries)
+        interrupted = interrupted or state.interrupts
         for entry in entries:
             box = [entry.ref()]
-            if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is current:
+            if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is current or is_helper(box[0]):
                 continue
             entry.told = True
             here = current is not None and box[0].get_loop() is current.get_loop()
@@ -397,7 +400,7 @@ class Tasks:
             seen.append(observation)
             if time.perf_counter() < deadline and is_lost(box):
                 self.lost.append(observation)
-            elif not (here and interrupted and final):
+            elif not (interrupted and final and (here or state.interrupts)):
                 self.left.append(observation)
         return seen
 
@@ -439,3 +442,14 @@ class Tasks:
 def _is_pending(entry: TaskEntry) -> bool:
     task = entry.ref()
     return task is not None and not task.done()
+
+
+def _main_coroutine(frame: FrameType | None) -> object:
+    """Return what ``asyncio.run`` was called with: still pending when it was interrupted (on 3.11 and newer not by Ctrl+C)."""
+    for _ in range(6):
+        if frame is None:
+            return None
+        if frame.f_code.co_name == "run" and "main" in frame.f_locals:
+            return frame.f_locals["main"]
+        frame = frame.f_back
+    return None

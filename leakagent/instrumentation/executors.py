@@ -3,15 +3,25 @@
 ``concurrent.futures`` frees an executor that is dropped, and its workers then run what is queued and end: so the agent keeps
 executors weakly and lets the library do that.  Nothing is done per job.
 
+Two ends are bounded, in which a program hangs although it was asked to end.  ``with ThreadPoolExecutor()`` that is left by Ctrl+C runs the
+whole queue first: what has not begun is cancelled, what runs gets the grace.  An event loop at its end waits for its default
+executor (``_do_shutdown`` in a thread of its own, in asyncio as in uvloop): after a signal for the grace, else as long as its workers
+aren't proven stuck.
+
 `multiprocessing.pool.ThreadPool` and `Pool` are neither subclass nor user of ``concurrent.futures``: they are noted at their
 own constructor, and ended by ``terminate``, ``close`` or ``with``.
 """
 
 from __future__ import annotations
 
+import sys
+import time
+
 from leakagent import guard
 from leakagent.core.records import PROCESS_POOL, THREAD_POOL
 from leakagent.shutdown import interpreter
+from leakagent.shutdown.closing import GIVEN_UP, QUIET_SHARE, wait_like_python
+from leakagent.shutdown.signals import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,9 +39,13 @@ if TYPE_CHECKING:
 class Executors:
     """Sees thread and process pools."""
 
-    def __init__(self, registry: Registry, _settings: Settings) -> None:
+    def __init__(self, registry: Registry, settings: Settings) -> None:
         """Start without executors."""
         self.registry = registry
+        self.grace = settings.grace
+        self.quiet = settings.budget * QUIET_SHARE
+        self._cancelling = False
+        self._bases: list[ModuleType] = []
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch a module of `leakagent.instrumentation.TARGETS`."""
@@ -46,6 +60,10 @@ class Executors:
         patches.replace(pool, "__init__", lambda original: self._make_init(original, kind))
         for name in ends:
             patches.replace(pool, name, self._make_end)
+        base = sys.modules.get("concurrent.futures._base")
+        if base is not None and issubclass(pool, base.Executor) and base not in self._bases:
+            self._bases.append(base)
+            patches.replace(base.Executor, "__exit__", self._make_exit)
 
     def _make_init(self, original: Callable[..., None], kind: str) -> Callable[..., None]:
         def __init__(pool: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807 - takes the place of the method
@@ -56,10 +74,46 @@ class Executors:
 
     def _make_end(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def end(pool: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            guard.call("executors", self._ended, pool)
+            if not self._cancelling:
+                guard.call("executors", self._ended, pool)
+            loop_thread = guard.call("executors", _closing_loop, interpreter.caller(1))
+            if loop_thread:
+                guard.call("executors", self._end_with_loop, original, pool, loop_thread)
+                return None
             return original(pool, *args, **kwargs)
 
         return end
+
+    def _end_with_loop(self, original: Callable[..., None], pool: Any, loop_thread: int) -> None:  # noqa: ANN401
+        original(pool, wait=False)
+        threads = interpreter.pool_threads(pool)
+        GIVEN_UP.update(
+            wait_like_python(
+                lambda: [thread for thread in threads if thread.is_alive()],
+                self.quiet,
+                lambda: state.deadline(self.grace),
+                waiting=loop_thread,
+            )
+        )
+
+    def _make_exit(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def __exit__(pool: Any, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:  # noqa: ANN401, N807 - takes the place of the method
+            if _asked_to_end(exc_type) and guard.call("executors", self._leave, pool) is False:
+                return False
+            return original(pool, exc_type, exc_val, exc_tb)
+
+        return __exit__
+
+    def _leave(self, pool: Any) -> bool:  # noqa: ANN401
+        """Cancel what has not begun, and return whether the rest ended within the grace."""
+        threads = interpreter.pool_waits_for(pool)
+        if not threads:
+            return True
+        pool.shutdown(wait=False, cancel_futures=True)
+        end = time.monotonic() + self.grace
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
 
     def _note(self, pool: Any, kind: str, frame: FrameType | None) -> None:  # noqa: ANN401
         if type(pool).__name__ == "ThreadPool":
@@ -79,12 +133,42 @@ class Executors:
                 return record
         return None
 
+    def cancel(self, pool: Any) -> None:  # noqa: ANN401
+        """Cancel what a process pool has not begun; it stays a finding that nobody else has shut it down."""
+        self._cancelling = True
+        try:
+            pool.shutdown(wait=False, cancel_futures=True)
+        finally:
+            self._cancelling = False
+
     def left_over(self) -> list[Record]:
         """Return the records of pools whose ``shutdown`` (``close``, ``terminate``) was not called, alive or dropped.
 
         The pool itself can't be asked: workers that end with the interpreter mark it as shut down.
         """
         return self.registry.of_kind(THREAD_POOL, PROCESS_POOL)
+
+
+def _asked_to_end(exc_type: Any) -> bool:  # noqa: ANN401
+    return exc_type is not None and issubclass(exc_type, (KeyboardInterrupt, *([SystemExit] if state.number else [])))
+
+
+def _closing_loop(frame: FrameType | None) -> int:
+    """Return the native id of the thread whose event loop waits, at its end, for this call of ``shutdown``; 0 if none does."""
+    if frame is None or interpreter.in_main_thread():
+        return 0
+    name = frame.f_globals.get("__name__")
+    if name == "asyncio.base_events" and frame.f_code.co_name == "_do_shutdown":
+        ident = getattr(frame.f_locals.get("self"), "_thread_id", None)
+    elif name == "threading" and frame.f_code.co_name == "run":
+        # uvloop's method is no Python function: the thread seems to call ``shutdown`` itself.
+        target = getattr(frame.f_locals.get("self"), "_target", None)
+        if type(getattr(target, "__self__", None)).__module__.partition(".")[0] != "uvloop":
+            return 0
+        ident = sys.modules["threading"].main_thread().ident
+    else:
+        return 0
+    return next((thread.native_id or 0 for thread in sys.modules["threading"].enumerate() if thread.ident == ident), 0)
 
 
 def outside_of_constructors(frame: FrameType | None, resource: object) -> FrameType | None:

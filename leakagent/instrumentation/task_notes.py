@@ -80,7 +80,7 @@ def pending_tasks(loop: AbstractEventLoop) -> list[Any]:
     close a generator that was left half-way.
     """
     tasks = sys.modules["asyncio"].all_tasks(loop)
-    return [task for task in tasks if not task.done() and not _is_helper(task.get_coro())]
+    return [task for task in tasks if not task.done() and not is_helper(task)]
 
 
 def calling_task() -> Any:  # noqa: ANN401 - a task
@@ -91,7 +91,9 @@ def calling_task() -> Any:  # noqa: ANN401 - a task
         return None
 
 
-def _is_helper(coro: object) -> bool:
+def is_helper(task: Any) -> bool:  # noqa: ANN401 - a task
+    """Say whether asyncio made a task itself, at the end of a loop or of a generator."""
+    coro = task.get_coro()
     if type(coro).__name__ == "async_generator_athrow":
         return True
     code = getattr(coro, "cr_code", None)

@@ -166,6 +166,8 @@ def action_text(finding: Finding) -> str:
     if finding.action == NONE and finding.reason in _NOT_OPEN:
         return ""
     text = _ACTION_TEXTS.get(finding.action) or safe(finding.action, 40)
+    if finding.action == CANCELLED and finding.kind in {THREAD_POOL, PROCESS_POOL}:
+        text = "the jobs that had not begun were cancelled"
     if finding.count == 1:
         return text
     if finding.action == KILLED:

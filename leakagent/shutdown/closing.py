@@ -26,9 +26,10 @@ ours.
 from __future__ import annotations
 
 import time
+import weakref
 
 from leakagent import guard
-from leakagent.core.findings import StageReceipt
+from leakagent.core.findings import KILLED, TERMINATED, StageReceipt
 
 from .stuck import Watch
 
@@ -36,9 +37,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Thread
+    from typing import Any
 
 #: Part of the budget for which a process must have been silent before its threads are called stuck: workers, then the others.
 QUIET_SHARE = 0.45
+
+#: Threads that were waited for long enough; who comes next does not wait for them again.
+GIVEN_UP: weakref.WeakSet[Thread] = weakref.WeakSet()
+
+#: Seconds that children get to end when they are asked to, after a signal.
+CHILD_SECONDS = 2.0
 
 #: Seconds that clients get to close, and lancedb's loop to stop.
 CLIENT_SECONDS = 1.0
@@ -75,21 +83,30 @@ class Stages:
             self.receipt.append(StageReceipt(name, time.monotonic() - begin, asked, forced, deadline))
 
 
-def wait_like_python(threads: Callable[[], list[Thread]], quiet: float) -> list[Thread]:
-    """Wait for threads as Python does, but not for those that are proven stuck.
+def wait_like_python(
+    threads: Callable[[], list[Thread]], quiet: float, deadline: Callable[[], float | None] = lambda: None, waiting: int = 0
+) -> list[Thread]:
+    """Wait for threads as Python does, but not for those that are proven stuck, nor longer than until a deadline.
 
     Args:
         threads: Returns the threads that are still waited for.
         quiet: Seconds of complete silence of the process after which they are called stuck (`leakagent.shutdown.stuck`).
+        deadline: Returns when the waiting ends, on the clock of `time.monotonic`, or None.
+        waiting: The system's number of a thread that waits for the same, and does not count as life.
 
     Returns:
-        The stuck threads.
+        The threads that are left.
 
     """
-    watch = Watch()
+    watch = Watch(waiting)
     silent_since = time.monotonic()
     pause = 0.002
     while left := threads():
+        if GIVEN_UP.issuperset(left):
+            return left
+        end = deadline()
+        if end is not None and time.monotonic() >= end:
+            return left
         if not watch.silent():
             silent_since = time.monotonic()
         elif time.monotonic() - silent_since >= quiet:
@@ -97,6 +114,34 @@ def wait_like_python(threads: Callable[[], list[Thread]], quiet: float) -> list[
         left[0].join(pause)
         pause = min(pause * 1.5, 0.2)
     return []
+
+
+def end_processes(processes: list[Any], seconds: float) -> dict[int, tuple[str, float]]:
+    """End children of `multiprocessing`: ask, wait, kill.
+
+    Args:
+        processes: The process objects; those that have ended are left alone.
+        seconds: How long they have until they are killed.
+
+    Returns:
+        For each pid what ended it, an action of `leakagent.core.findings`, and after how many seconds.
+
+    """
+    begin = time.monotonic()
+    asked = [process for process in processes if process.is_alive()]
+    ended: dict[int, tuple[str, float]] = {}
+    for process in asked:
+        process.terminate()
+    left = asked
+    while left and time.monotonic() - begin < seconds:
+        left[0].join(0.01)
+        ended.update({process.pid: (TERMINATED, time.monotonic() - begin) for process in left if not process.is_alive()})
+        left = [process for process in left if process.pid not in ended]
+    for process in left:
+        process.kill()
+        process.join(1.0)
+        ended[process.pid] = KILLED, time.monotonic() - begin
+    return ended
 
 
 def in_time(seconds: float, work: Callable[[], None]) -> bool:

@@ -21,6 +21,7 @@ began.  Windows and macOS: by reading only.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _thread
 import os
 import sys
@@ -88,6 +89,23 @@ def end_workers() -> None:
         module._shutdown = True  # type: ignore[union-attr]  # noqa: SLF001
     for queue in list(module._threads_queues.values()):  # type: ignore[union-attr]  # noqa: SLF001
         queue.put(None)
+
+
+def cancel_queued() -> int:
+    """Cancel the jobs that wait for a worker of any thread pool, and return how many there were; no lock of a pool is taken."""
+    module = sys.modules.get("concurrent.futures.thread")
+    cancelled = 0
+    for queue in list(getattr(module, "_threads_queues", {}).values()):
+        left = True
+        while left:
+            try:
+                job = queue.get_nowait()
+            except sys.modules["_queue"].Empty:
+                left = False
+            else:
+                if job is not None:
+                    cancelled += job.future.cancel()
+    return cancelled
 
 
 def before_thread_join(callback: Callable[[], object]) -> None:
@@ -233,8 +251,8 @@ class _Status:
 
     def __init__(self, status: int) -> None:
         self.status = status
-        # By then this module may be empty.
-        self.exit = os._exit
+        # By then this module and others may be empty.
+        self.exit, self.kill, self.pid, self.signal = os._exit, os.kill, os.getpid(), _signal.signal
         self.streams = [stream for stream in (sys.__stdout__, sys.__stderr__) if stream is not None]
 
     def __del__(self) -> None:
@@ -245,11 +263,16 @@ class _Status:
                 continue
             except OSError:  # what the program said is lost: Python ends with status 120 then
                 return
-        self.exit(self.status)
+        if self.status < 0:
+            self.signal(-self.status, 0)
+            self.kill(self.pid, -self.status)
+        self.exit(self.status & 0xFF)
 
 
 def end_with(status: int) -> None:
     """End with another status after everything else has happened: other exit handlers, the program's own finalizers.
+
+    A negative status is a signal by which the process dies.
 
     Only the caller of ``Py_FinalizeEx`` knows the status, so the process has to be ended before that returns.  The namespace of `sys`
     is the last but one to be emptied, and private names go first (``PyModule_ClearDict``), while the streams are still there.
@@ -261,6 +284,90 @@ def in_main_thread() -> bool:
     """Say whether the caller runs in the main thread; without `threading` there is no other."""
     threading = sys.modules.get("threading")
     return threading is None or threading.get_ident() == threading.main_thread().ident
+
+
+#: What a terminal sends to all processes in it.
+CTRL_C = int(_signal.SIGINT)
+
+
+def ending_signals() -> list[int]:
+    """Return the signals by which a program is asked to end, without that of Ctrl+C."""
+    return [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(_signal, name, None)) is not None]
+
+
+def handler_of(number: int) -> object:
+    """Return the handler of a signal as `signal.getsignal` does; 0 is the default action (`signal` itself imports `enum`)."""
+    return _signal.getsignal(number)
+
+
+def has_default_action(number: int) -> bool:
+    """Say whether a signal's default action is in force."""
+    return bool(_signal.getsignal(number) == _signal.SIG_DFL)
+
+
+def set_handler(number: int, handler: Callable[[int, FrameType | None], object] | None) -> bool:
+    """Set a signal's handler, None for the default action; returns False where that can't be done (in a subinterpreter)."""
+    try:
+        _signal.signal(number, _signal.SIG_DFL if handler is None else handler)
+    except ValueError:
+        return False
+    return True
+
+
+def restore_default_action(number: int) -> None:
+    """Restore a signal's default action, from whichever thread."""
+    try:
+        _signal.signal(number, _signal.SIG_DFL)
+    except ValueError:  # only the main thread may do it in Python
+        import ctypes
+
+        function = ctypes.CDLL(None).signal
+        function.argtypes, function.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+        function(number, None)
+
+
+def is_started_by_multiprocessing() -> bool:
+    """Say whether `multiprocessing` has started this interpreter, for a child or for its fork server."""
+    return any(text == "--multiprocessing-fork" or "multiprocessing.forkserver import" in text[:60] for text in sys.orig_argv)
+
+
+def pool_waits_for(pool: Executor) -> list[Thread]:
+    """Return the threads that ``shutdown(wait=True)`` of an executor joins."""
+    manager = getattr(pool, "_executor_manager_thread", None)
+    return [manager] if manager is not None else pool_threads(pool)
+
+
+def is_handled_by_python(number: int) -> bool:
+    """Say whether Python's own handler is the process's for a signal that Python has noticed.
+
+    A library written in Rust or C may have put one in front that calls Python's as well, and handles the signal itself
+    (signal-hook, which tokio uses, does not call the default action, but does call a handler).  Python knows nothing of
+    it, so the addresses are compared: Python has the same function for every signal.
+    """
+    try:
+        import ctypes
+
+        sigaction = ctypes.CDLL(None).sigaction
+        address = ctypes.c_size_t * 64  # more than the structure has; the handler is its first member
+
+        def handler(signal: int) -> int:
+            found = address()
+            return found[0] if sigaction(signal, None, found) == 0 else 0
+
+        for spare in range(_signal.SIGRTMAX, _signal.SIGRTMIN, -1):
+            if handler(spare) == 0:
+                _signal.signal(spare, lambda _number, _frame: None)
+                own = handler(spare)
+                _signal.signal(spare, _signal.SIG_DFL)
+                return handler(number) == own
+    except (ImportError, AttributeError, OSError, ValueError):  # no ctypes, no real-time signals
+        return True
+    return True
+
+
+def pool_processes(pool: Executor) -> list[Any]:
+    """Return the worker processes of a `concurrent.futures.ProcessPoolExecutor`, none of any other pool."""
+    return list((getattr(pool, "_processes", None) or {}).values())
 
 
 def is_multiprocessing_child() -> bool:

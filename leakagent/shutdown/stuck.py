@@ -47,8 +47,9 @@ class Watch:
     ``futex`` is the number of the system call by which threads wait for locks here; None where it is not known.
     """
 
-    def __init__(self) -> None:
-        """Start looking; the calling thread and native threads that wait for locks do not count as life."""
+    def __init__(self, waiting: int = 0) -> None:
+        """Start looking; the calling thread, and the one with the system's number ``waiting`` while it sleeps, are no signs of life."""
+        self.waiting = waiting
         self.futex = _FUTEX.get(os.uname().machine) if sys.platform == "linux" else None
         self._seen: dict[str, str] = {}
 
@@ -67,7 +68,7 @@ class Watch:
             if int(name) == _own_id():
                 continue
             call = _read(f"/proc/self/task/{name}/syscall").split()
-            if not call or call[0] != self.futex or (name in mine and _for_limited_time(call)):
+            if int(name) != self.waiting and (not call or call[0] != self.futex or (name in mine and _for_limited_time(call))):
                 silent = False
             now[name] = _switches(name)
         unchanged = now == self._seen

@@ -1,7 +1,7 @@
-"""The last resort: ends the process when the agent's own clean-up does not come to its end.
+"""The last resort: ends the process when its end does not come to an end.
 
-It is armed only while the agent itself does something at the end of the program, never while Python waits for the program's
-own threads and children.  A thread of the C level interface, not of `threading`: it is no thread of the program's, and the fork
+It is armed while the agent itself does something at the end of the program, and from the moment that a signal asks for the end, but
+never while Python waits for the program's own threads and children at a normal end.  A thread of the C level interface, not of `threading`: it is no thread of the program's, and the fork
 warning of 3.12 and newer must not be caused by us, so it is started at the end only.  Where a thread can't be started any more
 (3.12 refuses it once the main thread has ended), ``faulthandler`` watches in C; it can only end the process with status 1.
 """
@@ -11,18 +11,37 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+from contextlib import suppress
+
+from .closing import in_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from typing import Protocol
+
+    class End(Protocol):
+        """What a forced end needs to know of the process; the first two are given `LAST_WORDS_SECONDS`."""
+
+        def what(self) -> str:
+            """Say what takes too long; empty if nothing is to be shown."""
+
+        def last_words(self) -> None:
+            """Tell what can still be told."""
+
+        def forced(self) -> None:
+            """End the process."""
+
+
+#: Seconds for the stacks and the report of a process that is ended by force.
+LAST_WORDS_SECONDS = 1.0
 
 
 class Watchdog:
     """Forces the end when it is not disarmed in time."""
 
-    def __init__(self, status: Callable[[], int | None]) -> None:
-        """Start unarmed; ``status`` tells the exit status that the program has, if it is known."""
-        self._status = status
+    def __init__(self, end: End) -> None:
+        """Start unarmed; ``end`` knows what has to be said and done when it comes to that."""
+        self._end = end
         self._armed: _thread.LockType | None = None
         self._faulthandler = False
 
@@ -58,14 +77,26 @@ class Watchdog:
         if lock.acquire(timeout=seconds):
             return
         try:
-            os.write(2, f"leakagent: its own clean-up took longer than {seconds:g} s and is cut off here:\n".encode())
-            import faulthandler
-
-            faulthandler.dump_traceback(file=2, all_threads=True)
-        except Exception:  # noqa: BLE001, S110 - without an error output it ends all the same
-            pass
-        try:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+            in_time(LAST_WORDS_SECONDS, lambda: self._say(seconds))
         finally:
-            os._exit(self._status() or 0)
+            self._end.forced()
+
+    def _say(self, seconds: float) -> None:
+        # One after the other, since each can fail: the error output may be closed, a stream's lock taken for ever.
+        what = self._end.what()
+        line = f"leakagent: {what} took longer than {seconds:g} s and is cut off here:\n"
+        show = (lambda: os.write(2, line.encode()), _dump_stacks) if what else ()
+        for step in (*show, self._end.last_words, _flush):
+            with suppress(Exception):
+                step()
+
+
+def _dump_stacks() -> None:
+    import faulthandler
+
+    faulthandler.dump_traceback(file=2, all_threads=True)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

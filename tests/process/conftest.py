@@ -96,12 +96,12 @@ def interrupted(
     """Start this interpreter, press Ctrl+C when it has printed its first line and sleeps, and return how it ended."""
 
     def run_interrupted(
-        arguments: list[Any], *, group: bool = False, signum: int = signal.SIGINT
+        arguments: list[Any], *, group: bool = False, signum: int = signal.SIGINT, variables: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *map(str, arguments)]
         process = subprocess.Popen(
             command,
-            env=environment(),
+            env={**environment(), **(variables or {})},
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

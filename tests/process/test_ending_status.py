@@ -50,7 +50,7 @@ ENDS: dict[str, tuple[str, int, tuple[int | None, int | None] | None]] = {
         0,
         (0, None),
     ),
-    "SIGTERM": ("os.kill(os.getpid(), signal.SIGTERM)\nsignal.pause()", -15, None),
+    "SIGTERM": ("os.kill(os.getpid(), signal.SIGTERM)\nsignal.pause()", -15, (None, 15)),
     "os._exit": ("os._exit(3)", 3, None),
     "os._exit in an exit handler": ("atexit.register(os._exit, 6)", 6, None),
     "os.abort": ("import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\nos.abort()", -6, None),

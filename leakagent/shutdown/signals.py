@@ -1,0 +1,171 @@
+"""SIGTERM and SIGHUP: the program ends as if it had handled them itself, and still dies by the signal.
+
+The problem.  The default action of SIGTERM ends Python at once: no ``finally``, no exit handler, no report; children stay behind.
+``docker stop``, systemd and every supervisor end programs so.
+
+What does not work.  Taking SIGINT as well: ``asyncio.Runner`` cancels the main task only if it finds Python's own handler.  Doing
+the clean-up in the handler: it runs between any two instructions of the main thread, which may hold any lock.  ``sys.exit(143)``
+in the end: a shell shows the same, but a supervisor sees that the program did not die by the signal.  A thread that waits
+for signals from the start on: every later ``os.fork`` of a program that has one thread only would warn (3.12 and newer).
+
+What we do.  Where the default action is in force when the agent starts, a handler is set that raises `SystemExit` in the main
+thread, once: ``with``, ``finally`` and the ends of event loops do their work (in a loop's own code the loop raises it), then the ends that `leakagent.ending` runs anyway, within
+the budget; after all of that, the default action is restored and the signal sent again, so that the status is the signal's.  A second signal
+ends the process at once.  From the moment that the main thread has ended nothing is raised any more, since that would cut off
+somebody's exit handler: the signal is noted, and shortens the waiting.  The watchdog is started by the signal and ends the process
+when the budget is over, whatever it hangs in.  A signal that was ignored stays ignored, and a handler that the program sets is the program's, also one that a library sets past Python.
+
+A forked child gets the default action back, as it has without the agent, and so do children that `multiprocessing` starts: their
+parent ends them by SIGTERM, and ``Process.terminate`` means at once.
+
+What is still open.  A main thread that does not come back from C code runs no handler: the process ends when the call does.
+Windows has no SIGHUP and never sends SIGTERM.  In `trio`, the exception is raised inside its run loop.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from leakagent import guard
+
+from . import interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+
+class State:
+    """What the parts of the agent have to know: which signal ends this process, and since when.
+
+    ``number`` is 0 as long as there is none, ``since`` is on the clock of `time.monotonic`.
+    """
+
+    number = 0
+    since = 0.0
+    #: Whether the program has sent it itself, when it had ended everything (`signal.raise_signal`, as uvicorn does).
+    raised = False
+    #: Whether the exception is still to be raised, by the event loop.
+    postponed = False
+
+    def set(self, number: int) -> None:
+        """Note the signal that ends the process; the first one counts."""
+        if number and not self.number:
+            self.number, self.since = number, time.monotonic()
+
+    def clear(self) -> None:
+        """Forget it: this is a forked child."""
+        self.number, self.since, self.raised, self.postponed = 0, 0.0, False, False
+
+    def raise_postponed(self) -> None:
+        """Raise the exception that a signal stands for, once."""
+        if self.postponed:
+            self.postponed = False
+            raise SystemExit(128 + self.number)
+
+    @property
+    def interrupts(self) -> bool:
+        """Whether a signal has come in the middle of the program's work: nothing has outlived its scope then."""
+        return self.number > 0 and not self.raised
+
+    def deadline(self, grace: float) -> float | None:
+        """Return when the grace ends that everything gets after a signal, or None if none has come."""
+        return self.since + grace if self.number else None
+
+
+#: Of this process.
+state = State()
+
+
+class Signals:
+    """Takes the signals whose default action would end the process without any clean-up."""
+
+    def __init__(self, arm: Callable[[], None]) -> None:
+        """Take none yet; ``arm`` is called when one has come, to have the process ended when the budget is over."""
+        self._arm = arm
+        self._taken: list[int] = []
+        #: Set when the main thread has ended: nothing is raised any more.
+        self.main_has_ended = False
+        #: The asyncio task that the signal came in, which is given the exception.
+        self.interrupted: Any = None
+
+    def take(self) -> None:
+        """Take SIGTERM and SIGHUP where their default action is in force; only the main thread can."""
+        if interpreter.is_started_by_multiprocessing():
+            return
+        for number in interpreter.ending_signals():
+            if interpreter.has_default_action(number) and interpreter.set_handler(number, self._came):
+                self._taken.append(number)
+
+    def give_back(self) -> None:
+        """Restore the default action where nobody has set another handler since."""
+        for number in self._taken:
+            if interpreter.handler_of(number) == self._came:
+                interpreter.set_handler(number, None)
+        self._taken.clear()
+
+    def has_taken(self, number: int) -> bool:
+        """Say whether a signal is ours."""
+        return number in self._taken and interpreter.handler_of(number) == self._came
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        if guard.call("signals", interpreter.is_handled_by_python, number) is False:
+            return
+        if state.number:
+            die_by(number)
+        state.set(number)
+        guard.call("watchdog", self._arm)
+        if self.main_has_ended:
+            return
+        loop = _loop_that_runs(frame)
+        if loop is not None:
+            state.postponed = True
+            loop.call_soon_threadsafe(state.raise_postponed)
+            return
+        self.interrupted = _current_task()
+        raise SystemExit(128 + number)
+
+    def forked(self) -> None:
+        """Give the signals back in a forked child."""
+        state.clear()
+        self.main_has_ended = False
+        self.interrupted = None
+        self.give_back()
+
+    def settle(self) -> None:
+        """Keep asyncio from complaining that nobody looked at the exception which the signal raised in a task."""
+        task, self.interrupted = self.interrupted, None
+        if task is not None and task.done() and not task.cancelled():
+            task.exception()
+
+
+def _loop_that_runs(frame: FrameType | None) -> Any:  # noqa: ANN401 - an event loop
+    """Return the event loop in whose own code, and not the program's, the signal came; None if there is none.
+
+    An exception between two lines of the loop can lose the call that it was about to make, and its task for ever.
+    """
+    name = "" if frame is None else str(frame.f_globals.get("__name__", ""))
+    if name.partition(".")[0] not in {"asyncio", "selectors"}:
+        return None
+    try:
+        return sys.modules["asyncio"].get_running_loop()
+    except (RuntimeError, AttributeError, KeyError):  # no loop runs here, or asyncio is not all there
+        return None
+
+
+def _current_task() -> Any:  # noqa: ANN401 - a task
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return None if asyncio is None else asyncio.current_task()
+    except (RuntimeError, AttributeError):  # no loop runs here, or asyncio is not all there
+        return None
+
+
+def die_by(number: int) -> None:
+    """End the process by a signal's default action, here and now."""
+    interpreter.restore_default_action(number)
+    os.kill(os.getpid(), number)

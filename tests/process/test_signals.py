@@ -1,0 +1,520 @@
+"""Ends by SIGTERM, SIGHUP and Ctrl+C: what runs, in which order, and the status; and when the signal comes too late or twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class Started:
+    """A program under the agent that is sent signals when it says so."""
+
+    def __init__(self, process: subprocess.Popen[str], report: Path) -> None:
+        """Keep the process, and where its report will be."""
+        self.process = process
+        self.path = report
+        self.lines: list[str] = []
+        self.errors = ""
+
+    def until(self, line: str) -> None:
+        """Read the program's output up to this line."""
+        assert self.process.stdout is not None
+        while line not in self.lines:
+            read = self.process.stdout.readline()
+            assert read, (self.lines, line, self.process.communicate())
+            self.lines.append(read.rstrip("\n"))
+
+    def send(self, *signals: int) -> None:
+        """Send signals."""
+        for number in signals:
+            self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for the end and return the status."""
+        stdout, self.errors = self.process.communicate(timeout=120)
+        self.lines += stdout.splitlines()
+        return self.process.returncode
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON report."""
+        return dict(json.loads(self.path.read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def started(
+    environment: Callable[..., dict[str, str]], program: Callable[..., Path], tmp_path: Path
+) -> Iterator[Callable[..., Started]]:
+    """Start a program's text under the agent; whatever is left of it is killed in the end."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(text: str, *arguments: str, bare: bool = False, **variables: str) -> Started:
+        report = tmp_path / "report.json"
+        agent = [] if bare else ["-m", "leakagent", "--report", f"text,json:{report}"]
+        process = subprocess.Popen(
+            [sys.executable, "-u", *agent, str(program(text)), *arguments],
+            env={**environment(), **variables},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        running.append(process)
+        return Started(process, report)
+
+    yield start
+    for process in running:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+HEAD = """\
+import atexit, os, signal, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+atexit.register(print, "exit handler")
+"""
+
+PLAIN = (
+    HEAD
+    + """
+try:
+    print("ready")
+    threading.Event().wait()
+finally:
+    print("finally")
+"""
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_program_cleans_up_and_dies_by_the_signal(number: int, started: Callable[..., Started]) -> None:
+    running = started(PLAIN)
+    running.until("ready")
+    running.send(number)
+    assert running.end() == -number, running.errors
+    assert running.lines == ["ready", "finally", "exit handler"]
+    assert running.errors == ""
+    assert running.report["exit"] == {"status": None, "signal": number}
+    assert running.report["findings"] == []
+
+
+def test_ignored_stays_ignored(started: Callable[..., Started]) -> None:
+    text = """\
+import os, signal, subprocess, sys
+def ignore():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+code = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, signal.getsignal(signal.SIGINT).__name__)"
+subprocess.run([sys.executable, "-c", code], preexec_fn=ignore)
+"""
+    running = started(text)
+    assert running.end() == 0
+    assert running.lines == ["True default_int_handler"]
+
+
+def test_the_programs_own_handler_wins(started: Callable[..., Started]) -> None:
+    text = HEAD + (
+        "came = threading.Event()\n"
+        'def own(*_):\n    print("own")\n    came.set()\n'
+        'signal.signal(signal.SIGTERM, own)\nprint("ready")\ncame.wait()\n'
+    )
+    running = started(text)
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    assert running.end() == 0
+    assert running.lines == ["ready", "own", "exit handler"]
+
+
+def test_a_handler_that_is_put_back_is_ours(started: Callable[..., Started]) -> None:
+    text = HEAD + (
+        "old = signal.signal(signal.SIGTERM, lambda *_: None)\nsignal.signal(signal.SIGTERM, old)\n"
+        'print("ready")\nsignal.pause()\n'
+    )
+    running = started(text)
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    assert running.end() == -signal.SIGTERM
+    assert running.lines == ["ready", "exit handler"]
+
+
+def test_the_second_signal_ends_at_once(started: Callable[..., Started]) -> None:
+    text = HEAD + ('try:\n    print("ready")\n    signal.pause()\nfinally:\n    print("finally")\n    threading.Event().wait()\n')
+    running = started(text)
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    running.until("finally")
+    running.send(signal.SIGTERM)
+    assert running.end() == -signal.SIGTERM
+    assert running.lines == ["ready", "finally"]
+
+
+def test_who_swallows_the_exception_is_ended_by_force(started: Callable[..., Started]) -> None:
+    text = HEAD + (
+        "def work(first):\n"
+        "    try:\n"
+        '        if first: print("ready")\n'
+        "        signal.pause()\n"
+        "    except BaseException as error:\n"
+        "        print(type(error).__name__, error)\n"
+        "work(True)\n"
+        "while True: work(False)\n"
+    )
+    running = started(text, LEAKAGENT_BUDGET="1")
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    assert running.end() == -signal.SIGTERM
+    assert running.lines == ["ready", "SystemExit 143"]
+    assert "leakagent: the end after SIGTERM took longer than 1 s and is cut off here:" in running.errors
+    assert 'app.py", line' in running.errors
+
+
+@pytest.mark.parametrize("how", ["with", "dropped", "kept"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_has_not_begun_is_cancelled(how: str, number: int, started: Callable[..., Started]) -> None:
+    text = (
+        HEAD
+        + """
+go = threading.Event()
+def job(number):
+    if number == 0:
+        signal_came.wait()
+    time.sleep(0.01)
+    print("job", number)
+signal_came = threading.Event()
+def submit(pool):
+    for number in range(200):
+        pool.submit(job, number)
+def wait():
+    print("ready")
+    signal.pause()
+class Wait:
+    def __enter__(self): pass
+    def __exit__(self, *_): signal_came.set()
+"""
+        + {
+            "with": "with ThreadPoolExecutor(1) as pool, Wait():\n    submit(pool)\n    wait()\n",
+            "dropped": "with Wait():\n    submit(ThreadPoolExecutor(1))\n    wait()\n",
+            "kept": "pool = ThreadPoolExecutor(1)\nwith Wait():\n    submit(pool)\n    wait()\n",
+        }[how]
+    )
+    running = started(text)
+    running.until("ready")
+    running.send(number)
+    assert running.end() == -number
+    done = [line for line in running.lines if line.startswith("job")]
+    assert done[0] == "job 0"
+    assert len(done) < 100, running.lines
+    assert running.lines[-1] == "exit handler"
+    assert running.report["agent"]["disabled"] == []
+
+
+STUCK = {
+    "thread": "threading.Thread(target=threading.Event().wait).start()",
+    "pool": "pool = ThreadPoolExecutor(1)\npool.submit(threading.Event().wait)",
+    "looping thread": "def spin():\n    while True: time.sleep(0.05)\nthreading.Thread(target=spin).start()",
+}
+
+
+@pytest.mark.parametrize("name", STUCK)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_waited_for_longer_than_the_grace(name: str, number: int, started: Callable[..., Started]) -> None:
+    running = started(HEAD + STUCK[name] + '\nprint("ready")\nsignal.pause()\n', LEAKAGENT_GRACE="0.5")
+    running.until("ready")
+    running.send(number)
+    assert running.end() == -number, running.errors
+    assert running.lines == ["ready", "exit handler"]
+    assert [one["reason"] for one in running.report["findings"] if one["reason"] == "blocks_exit"], running.report
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_python_waits_at_the_end(number: int, started: Callable[..., Started]) -> None:
+    text = (
+        HEAD
+        + """
+def spin():
+    while threading.main_thread().is_alive(): time.sleep(0.01)
+    print("ready")
+    while True: time.sleep(0.05)
+threading.Thread(target=spin).start()
+"""
+    )
+    running = started(text, LEAKAGENT_GRACE="0.5")
+    running.until("ready")
+    running.send(number)
+    assert running.end() == -number, running.errors
+    assert running.lines == ["ready", "exit handler"]
+
+
+def test_a_signal_in_an_exit_handler_is_waited_with(started: Callable[..., Started]) -> None:
+    text = HEAD + (
+        'def last():\n    print("ready")\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(0.2)\n    print("done")\n'
+        "atexit.register(last)\n"
+    )
+    running = started(text)
+    assert running.end() == -signal.SIGTERM
+    assert running.lines == ["ready", "done", "exit handler"]
+    assert running.errors == ""
+
+
+def test_an_exit_handler_that_hangs_after_the_signal(started: Callable[..., Started]) -> None:
+    text = HEAD + 'atexit.register(threading.Event().wait)\nprint("ready")\nsignal.pause()\n'
+    running = started(text, LEAKAGENT_BUDGET="1")
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    assert running.end() == -signal.SIGTERM
+    assert "took longer than 1 s" in running.errors
+
+
+ASYNCIO = (
+    HEAD
+    + """
+import asyncio
+async def background():
+    try:
+        await asyncio.sleep(600)
+    finally:
+        print("background ends")
+async def main():
+    keep = asyncio.create_task(background())
+    await asyncio.sleep(0)
+    print("ready")
+    try:
+        {wait}
+    finally:
+        await asyncio.sleep(0.05)
+        print("main ends")
+asyncio.run(main())
+"""
+)
+
+
+@pytest.mark.parametrize(
+    "wait", ["await asyncio.sleep(600)", "time.sleep(600)", "while True: await asyncio.sleep(0)"], ids=["waits", "blocks", "runs"]
+)
+def test_event_loops_are_closed(wait: str, started: Callable[..., Started]) -> None:
+    running = started(ASYNCIO.format(wait=wait))
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    assert running.end() == -signal.SIGTERM, running.errors
+    # A coroutine that never gets to an ``await`` is ended by the exception itself, and the loop with it.
+    assert "background ends" in running.lines, running.errors
+    assert running.lines[-1] == "exit handler"
+    assert running.errors == ""
+
+
+@pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGINT])
+def test_a_default_executor_that_is_stuck(number: int, started: Callable[..., Started]) -> None:
+    text = HEAD + (
+        "import asyncio\nasync def main():\n    loop = asyncio.get_running_loop()\n"
+        "    future = loop.run_in_executor(None, threading.Event().wait)\n"
+        '    print("ready")\n    if len(sys.argv) > 1: await future\n'
+        "asyncio.run(main())\n"
+    )
+    running = started(text, *(["wait"] if number else []), LEAKAGENT_BUDGET="2", LEAKAGENT_GRACE="0.5")
+    running.until("ready")
+    if number:
+        running.send(number)
+    assert running.end() == -number, running.errors
+    assert running.lines == ["ready", "exit handler"]
+    assert "blocks_exit" in {one["reason"] for one in running.report["findings"]}, running.report
+
+
+CHILDREN = """\
+import multiprocessing, os, signal, sys, threading, time
+from concurrent.futures import ProcessPoolExecutor
+
+def deaf(ready):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ready.set()
+    time.sleep(600)
+
+def willing(ready):
+    ready.set()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    events = [context.Event() for _ in range(2)]
+    children = [context.Process(target=target, args=(event,)) for target, event in zip((deaf, willing), events)]
+    for child in children: child.start()
+    pool = ProcessPoolExecutor(1, mp_context=context)
+    jobs = [pool.submit(time.sleep, 600) for _ in range(5)]
+    while not jobs[0].running(): time.sleep(0.01)
+    for event in events: event.wait()
+    print(*[child.pid for child in children], *pool._processes)
+    print("ready")
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.filterwarnings("ignore")
+def test_children_end_with_the_program(
+    method: str, number: int, started: Callable[..., Started], until: Callable[..., None]
+) -> None:
+    running = started(CHILDREN, method, LEAKAGENT_GRACE="0.5")
+    running.until("ready")
+    pids = [int(word) for word in running.lines[0].split()]
+    assert len(pids) == 3
+    running.send(number)
+    assert running.end() == -number, running.errors
+    until(lambda: not [pid for pid in pids if _is_alive(pid)], "all children are gone")
+    actions = {(one["reason"], one["action"]) for one in running.report["findings"] if one["kind"] == "process"}
+    assert actions == {("refused_cleanup", "killed"), ("blocks_exit", "terminated")}, running.report
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_terminate_ends_a_child_at_once(method: str, started: Callable[..., Started]) -> None:
+    text = """\
+import multiprocessing, signal, sys, time
+
+def child(ready):
+    ready.set()
+    try:
+        time.sleep(600)
+    finally:
+        print("never")
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    ready = context.Event()
+    process = context.Process(target=child, args=(ready,))
+    process.start()
+    ready.wait()
+    process.terminate()
+    process.join()
+    print(process.exitcode)
+"""
+    running = started(text, method)
+    assert running.end() == 0, running.errors
+    assert running.lines == ["-15"]
+    assert running.report["findings"] == []
+
+
+def test_a_python_child_hands_over_what_it_left(started: Callable[..., Started]) -> None:
+    text = """\
+import subprocess, sys
+code = (
+    "import signal\\n"
+    "from concurrent.futures import ThreadPoolExecutor\\n"
+    "pool = ThreadPoolExecutor(1)\\n"
+    "pool.submit(int).result()\\n"
+    "print('up', flush=True)\\n"
+    "signal.pause()\\n"
+)
+child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+child.stdout.readline()
+child.terminate()
+print(child.wait())
+"""
+    running = started(text)
+    assert running.end() == 0, running.errors
+    assert running.lines == ["-15"]
+    (found,) = running.report["findings"]
+    assert (found["reason"], found["kind"], found["site"]["line"]) == ("not_shut_down", "thread_pool", 3)
+
+
+def test_uninstall_gives_the_signals_back(started: Callable[..., Started]) -> None:
+    text = """\
+import leakagent, signal
+print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+leakagent.uninstall()
+print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)
+"""
+    running = started(text)
+    assert running.end() == 0
+    assert running.lines == ["False True", "True True"]
+
+
+@pytest.mark.parametrize("where", ["main", "thread"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_forked_child_has_the_default_action(where: str, started: Callable[..., Started]) -> None:
+    text = """\
+import os, signal, sys, warnings
+warnings.simplefilter("ignore")
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)
+        os._exit(0)
+    os.waitpid(pid, 0)
+if sys.argv[1] == "main":
+    fork()
+else:
+    import threading
+    thread = threading.Thread(target=fork)
+    thread.start()
+    thread.join()
+"""
+    running = started(text, where)
+    assert running.end() == 0, running.errors
+    assert running.lines == ["True True"]
+
+
+def test_children_that_ctrl_c_has_reached_may_finish(started: Callable[..., Started]) -> None:
+    text = """\
+import multiprocessing, signal, time
+
+def child(ready):
+    try:
+        ready.set()
+        signal.pause()
+    except KeyboardInterrupt:
+        time.sleep(0.3)
+        print("child has cleaned up", flush=True)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    context.Process(target=child, args=(ready,)).start()
+    ready.wait()
+    print("ready", flush=True)
+    signal.pause()
+"""
+    running = started(text)
+    running.until("ready")
+    os.killpg(running.process.pid, signal.SIGINT)
+    assert running.end() == -signal.SIGINT, running.errors
+    assert running.lines == ["ready", "child has cleaned up"]
+
+
+EVALUATES = """\
+import atexit, signal
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(1)
+pool.submit(int).result()
+atexit.register(eval, "1")
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("way", [["-m", "leakagent"], []], ids=["command line", "environment"])
+def test_ctrl_c_is_not_forgotten(way: list[str], program: Callable[..., Path], interrupted: Callable[..., Any]) -> None:
+    # Python alone forgets it here: code that is evaluated in an exit handler makes the status 1.
+    ran = interrupted([*way, program(EVALUATES)], variables={} if way else {"LEAKAGENT": "1"})
+    assert "1 resource was still open" in ran.stderr
+    assert ran.returncode == -signal.SIGINT, ran
