@@ -342,24 +342,29 @@ def is_handled_by_python(number: int) -> bool:
 
     A library written in Rust or C may have put one in front that calls Python's as well, and handles the signal itself
     (signal-hook, which tokio uses, does not call the default action, but does call a handler).  Python knows nothing of
-    it, so the addresses are compared: Python has the same function for every signal.
+    it, so it is asked whose code the handler is: CPython's, with `faulthandler` that passes the signal on, or a library's.
     """
     try:
         import ctypes
 
-        sigaction = ctypes.CDLL(None).sigaction
-        address = ctypes.c_size_t * 64  # more than the structure has; the handler is its first member
+        libc = ctypes.CDLL(None)
+        libc.dladdr.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        words = ctypes.c_size_t * 64  # more than the structures have
 
         def handler(signal: int) -> int:
-            found = address()
-            return found[0] if sigaction(signal, None, found) == 0 else 0
+            found = words()  # the handler is the first member
+            return found[0] if libc.sigaction(signal, None, found) == 0 else 0
+
+        def owner(address: int) -> int:
+            found = words()  # the second member is where the object file begins
+            return found[1] if libc.dladdr(address, found) else 0
 
         for spare in range(_signal.SIGRTMAX, _signal.SIGRTMIN, -1):
             if handler(spare) == 0:
                 _signal.signal(spare, lambda _number, _frame: None)
                 own = handler(spare)
                 _signal.signal(spare, _signal.SIG_DFL)
-                return handler(number) == own
+                return owner(handler(number)) == owner(own)
     except (ImportError, AttributeError, OSError, ValueError):  # no ctypes, no real-time signals
         return True
     return True

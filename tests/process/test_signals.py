@@ -518,3 +518,16 @@ def test_ctrl_c_is_not_forgotten(way: list[str], program: Callable[..., Path], i
     ran = interrupted([*way, program(EVALUATES)], variables={} if way else {"LEAKAGENT": "1"})
     assert "1 resource was still open" in ran.stderr
     assert ran.returncode == -signal.SIGINT, ran
+
+
+def test_faulthandler_passes_the_signal_on(started: Callable[..., Started]) -> None:
+    text = (
+        HEAD
+        + 'import faulthandler\nfaulthandler.register(signal.SIGTERM, chain=True)\nprint("ready")\nthreading.Event().wait()\n'
+    )
+    running = started(text)
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    assert running.end() == -signal.SIGTERM, running.errors
+    assert running.lines == ["ready", "exit handler"]
+    assert "most recent call first" in running.errors
