@@ -93,9 +93,9 @@ class Silent:
 
 def test_waiting_goes_on_while_there_are_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     signs = [True, False] * 4
-    monkeypatch.setattr(closing, "Watch", lambda: Silent(signs))
+    monkeypatch.setattr(closing, "Watch", lambda _waiting: Silent(signs))
     event = threading.Event()
-    thread = threading.Thread(target=event.wait)
+    thread = threading.Thread(target=event.wait, daemon=True)
     thread.start()
     # No time of quiet at all is needed, and still each sign of life counts.
     begun = len(signs)
