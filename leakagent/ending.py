@@ -149,7 +149,7 @@ class Ending:
             guard.call("children", record.resource().kill)
         if state.number:
             die_by(state.number)
-        os._exit(128 + state.number if state.number else self.agent.exit_status()[0] or 0)
+        os._exit(self.agent.exit_status()[0] or 0)
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 

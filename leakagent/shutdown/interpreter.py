@@ -266,7 +266,8 @@ class _Status:
         if self.status < 0:
             self.signal(-self.status, 0)
             self.kill(self.pid, -self.status)
-        self.exit(self.status & 0xFF)
+        # Still here: a status, or the first process of a container, which no default action ends.
+        self.exit(self.status if self.status >= 0 else 128 - self.status)
 
 
 def end_with(status: int) -> None:

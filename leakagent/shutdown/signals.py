@@ -19,11 +19,14 @@ A forked child gets the default action back, as it has without the agent, and so
 parent ends them by SIGTERM, and ``Process.terminate`` means at once.
 
 What is still open.  A main thread that does not come back from C code runs no handler: the process ends when the call does.
+In a finalizer or a
+callback of the program's the exception is ignored, as Python does there; the watchdog ends the process then.
 Windows has no SIGHUP and never sends SIGTERM.  In `trio`, the exception is raised inside its run loop.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 import time
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
     from typing import Any
+
+
+_CALLBACKS = {("leakagent.instrumentation.asyncio_tasks", "_on_collection"), ("leakagent.core.registry", "__call__")}
 
 
 class State:
@@ -117,6 +123,9 @@ class Signals:
             return
         if state.number:
             die_by(number)
+        if not self.main_has_ended and _is_in_a_callback(frame):
+            _thread.start_new_thread(_send_again, (number,))
+            return
         state.set(number)
         guard.call("watchdog", self._arm)
         if self.main_has_ended:
@@ -143,6 +152,21 @@ class Signals:
             task.exception()
 
 
+def _is_in_a_callback(frame: FrameType | None) -> bool:
+    """Say whether the signal came in a callback of the agent's own, out of which no exception gets: of the collector, of a reference."""
+    while frame is not None:
+        place = frame.f_globals.get("__name__"), frame.f_code.co_name
+        if place in _CALLBACKS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    time.sleep(0.005)
+    os.kill(os.getpid(), number)
+
+
 def _loop_that_runs(frame: FrameType | None) -> Any:  # noqa: ANN401 - an event loop
     """Return the event loop in whose own code, and not the program's, the signal came; None if there is none.
 
@@ -166,6 +190,7 @@ def _current_task() -> Any:  # noqa: ANN401 - a task
 
 
 def die_by(number: int) -> None:
-    """End the process by a signal's default action, here and now."""
+    """End the process by a signal's default action, here and now; with a status where that has none (process 1, a mask)."""
     interpreter.restore_default_action(number)
     os.kill(os.getpid(), number)
+    os._exit(128 + number)

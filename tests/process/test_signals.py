@@ -531,3 +531,26 @@ def test_faulthandler_passes_the_signal_on(started: Callable[..., Started]) -> N
     assert running.end() == -signal.SIGTERM, running.errors
     assert running.lines == ["ready", "exit handler"]
     assert "most recent call first" in running.errors
+
+
+def test_a_signal_in_the_middle_of_a_collection(started: Callable[..., Started]) -> None:
+    text = (
+        HEAD
+        + """
+import asyncio, gc
+from leakagent import agent
+tasks = agent.current().parts["asyncio"]
+hold = tasks._hold
+def hold_and_signal(generation):
+    tasks._hold = hold
+    os.kill(os.getpid(), signal.SIGTERM)
+    hold(generation)
+tasks._hold = hold_and_signal
+gc.collect()
+threading.Event().wait()
+"""
+    )
+    running = started(text)
+    assert running.end() == -signal.SIGTERM, running.errors
+    assert running.lines == ["exit handler"]
+    assert running.errors == ""
