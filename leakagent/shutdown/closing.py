@@ -19,6 +19,9 @@ workers in `before_join` after they were told, the other threads in a hook right
 A daemon thread runs on while the clients that it uses are closed.  Without the agent it would never learn of that end: Python stops
 it for good at its next step.  `stop_if_daemon` does the same a moment earlier, in place of an exception in the thread's next call.
 
+After a signal, Ctrl+C included, nobody expects the whole queue any more: what has not begun is cancelled, children are asked to end
+and then killed, and threads are waited for until the grace is over (`leakagent.shutdown.signals`).  At a normal end none of this happens.
+
 What is still open.  With ``leakagent.install()`` in the middle of a program, exit handlers that were registered before it run after
 ours.
 """
