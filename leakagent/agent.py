@@ -91,7 +91,7 @@ class Agent:
         self.hook.when_imported("signal", "exit", lambda module: self.patches.replace(module, "raise_signal", self._make_raise))
         if hasattr(os, "register_at_fork") and not _fork_hook:
             _fork_hook.append(True)
-            os.register_at_fork(after_in_child=_after_fork)
+            os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
 
     def _instrument(self) -> None:
         for name, part in TARGETS.items():
@@ -285,9 +285,20 @@ def _working_folder() -> str:
         return ""
 
 
+def _before_fork() -> None:
+    if _current:
+        guard.call("fork", _current[0].signals.before_fork)
+
+
+def _after_fork_in_parent() -> None:
+    if _current:
+        guard.call("fork", _current[0].signals.after_fork)
+
+
 def _after_fork() -> None:
     if _current:
         guard.call("fork", _current[0].forked)
+        guard.call("fork", _current[0].signals.after_fork)
 
 
 def start(settings: Settings, owner: str) -> Agent:

@@ -77,14 +77,13 @@ class Executors:
             if not self._cancelling:
                 guard.call("executors", self._ended, pool)
             loop_thread = guard.call("executors", _closing_loop, interpreter.caller(1))
-            if loop_thread:
-                guard.call("executors", self._end_with_loop, original, pool, loop_thread)
+            if loop_thread and guard.call("executors", self._end_with_loop, original, pool, loop_thread):
                 return None
             return original(pool, *args, **kwargs)
 
         return end
 
-    def _end_with_loop(self, original: Callable[..., None], pool: Any, loop_thread: int) -> None:  # noqa: ANN401
+    def _end_with_loop(self, original: Callable[..., None], pool: Any, loop_thread: int) -> bool:  # noqa: ANN401
         original(pool, wait=False)
         threads = interpreter.pool_threads(pool)
         GIVEN_UP.update(
@@ -95,6 +94,7 @@ class Executors:
                 waiting=loop_thread,
             )
         )
+        return True
 
     def _make_exit(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def __exit__(pool: Any, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:  # noqa: ANN401, N807 - takes the place of the method

@@ -48,6 +48,9 @@ QUIET_SHARE = 0.45
 #: Threads that were waited for long enough; who comes next does not wait for them again.
 GIVEN_UP: weakref.WeakSet[Thread] = weakref.WeakSet()
 
+#: Seconds after which the state of threads that are waited for is looked at.
+LOOK_AFTER = 0.05
+
 #: Seconds that children get to end when they are asked to, after a signal.
 CHILD_SECONDS = 2.0
 
@@ -102,7 +105,7 @@ def wait_like_python(
 
     """
     watch = Watch(waiting)
-    silent_since = time.monotonic()
+    begin = silent_since = time.monotonic()
     pause = 0.002
     while left := threads():
         if GIVEN_UP.issuperset(left):
@@ -110,7 +113,8 @@ def wait_like_python(
         end = deadline()
         if end is not None and time.monotonic() >= end:
             return left
-        if not watch.silent():
+        # Most are gone after a moment, and nobody needs to look.
+        if time.monotonic() - begin < LOOK_AFTER or not watch.silent():
             silent_since = time.monotonic()
         elif time.monotonic() - silent_since >= quiet:
             return left

@@ -371,6 +371,16 @@ def is_handled_by_python(number: int) -> bool:
     return True
 
 
+def block(numbers: list[int]) -> set[int]:
+    """Block signals in the calling thread and return what was blocked before."""
+    return set(_signal.pthread_sigmask(_signal.SIG_BLOCK, numbers))
+
+
+def set_blocked(numbers: set[int]) -> None:
+    """Block these signals in the calling thread and no others; what has come in the meantime is handled before this returns."""
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, numbers)
+
+
 def pool_processes(pool: Executor) -> list[Any]:
     """Return the worker processes of a `concurrent.futures.ProcessPoolExecutor`, none of any other pool."""
     return list((getattr(pool, "_processes", None) or {}).values())

@@ -42,7 +42,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-_CALLBACKS = {("leakagent.instrumentation.asyncio_tasks", "_on_collection"), ("leakagent.core.registry", "__call__")}
+_CALLBACKS = {
+    ("leakagent.instrumentation.asyncio_tasks", "_on_collection"),
+    ("leakagent.core.registry", "__call__"),
+    ("leakagent.agent", "_after_fork_in_parent"),
+}
 
 
 class State:
@@ -94,6 +98,7 @@ class Signals:
         """Take none yet; ``arm`` is called when one has come, to have the process ended when the budget is over."""
         self._arm = arm
         self._taken: list[int] = []
+        self._blocked: dict[int, set[int]] = {}
         #: Set when the main thread has ended: nothing is raised any more.
         self.main_has_ended = False
         #: The asyncio task that the signal came in, which is given the exception.
@@ -138,6 +143,17 @@ class Signals:
         self.interrupted = _current_task()
         raise SystemExit(128 + number)
 
+    def before_fork(self) -> None:
+        """Have signals wait: one that came to a child while it has our handler still would be lost, and `terminate` with it."""
+        if self._taken:
+            self._blocked[_thread.get_ident()] = interpreter.block(self._taken)
+
+    def after_fork(self) -> None:
+        """Let them come, in the parent at once, in a child after `forked`."""
+        before = self._blocked.pop(_thread.get_ident(), None)
+        if before is not None:
+            interpreter.set_blocked(before)
+
     def forked(self) -> None:
         """Give the signals back in a forked child."""
         state.clear()
@@ -153,7 +169,7 @@ class Signals:
 
 
 def _is_in_a_callback(frame: FrameType | None) -> bool:
-    """Say whether the signal came in a callback of the agent's own, out of which no exception gets: of the collector, of a reference."""
+    """Say whether the signal came in a callback of the agent's own, out of which no exception gets: of the collector, a reference, a fork."""
     while frame is not None:
         place = frame.f_globals.get("__name__"), frame.f_code.co_name
         if place in _CALLBACKS:

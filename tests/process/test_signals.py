@@ -554,3 +554,40 @@ threading.Event().wait()
     assert running.end() == -signal.SIGTERM, running.errors
     assert running.lines == ["exit handler"]
     assert running.errors == ""
+
+
+def test_a_child_that_is_told_to_end_at_once(started: Callable[..., Started]) -> None:
+    # The signal may come before the child runs its first line: two hundred times, somewhere in its first steps.
+    text = """\
+import os, signal, time
+for number in range(200):
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(600)
+    for _ in range(number * 20): pass
+    os.kill(pid, signal.SIGTERM)
+    assert os.waitpid(pid, 0)[1] == signal.SIGTERM
+print("done")
+"""
+    running = started(text)
+    assert running.end() == 0, running.errors
+    assert running.lines == ["done"]
+
+
+def test_a_signal_while_the_program_forks(started: Callable[..., Started]) -> None:
+    text = (
+        HEAD
+        + """
+print("ready")
+while True:
+    pid = os.fork()
+    if pid == 0: os._exit(0)
+    os.waitpid(pid, 0)
+"""
+    )
+    running = started(text)
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    assert running.end() == -signal.SIGTERM, running.errors
+    assert running.lines == ["ready", "exit handler"]
+    assert running.errors == ""

@@ -93,6 +93,7 @@ class Silent:
 
 def test_waiting_goes_on_while_there_are_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     signs = [True, False] * 4
+    monkeypatch.setattr(closing, "LOOK_AFTER", 0)
     monkeypatch.setattr(closing, "Watch", lambda _waiting: Silent(signs))
     event = threading.Event()
     thread = threading.Thread(target=event.wait, daemon=True)
