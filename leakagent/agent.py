@@ -84,7 +84,7 @@ class Agent:
             self.hook.when_imported(name, "exit", lambda _module, run=callback: _register(run))  # type: ignore[misc]
         if self._watches_exit():
             self.patches.replace(sys, "exit", self._make_exit)
-            quitter = getattr(sys.modules.get("_sitebuiltins"), "Quitter", None)
+            quitter = interpreter.console_quitter()
             if quitter is not None:
                 self.patches.replace(quitter, "__call__", self._make_quit)
         self.signals.take()
@@ -173,7 +173,10 @@ class Agent:
     def ending(self) -> Ending:
         """Return what runs the end of this process."""
         if self._ending is None:
-            self._ending = self.new_ending()
+            made = self.new_ending()
+            # The handler of a signal asks for it in another thread.
+            if self._ending is None:
+                self._ending = made
         return self._ending
 
     def new_ending(self) -> Ending:

@@ -101,10 +101,12 @@ class Ending:
         interpreter.end_workers()  # what told them stood in the queue
         pools = self.agent.parts.get("executors")
         workers: list[Any] = []
-        for pool in [record.resource() for record in pools.left_over()] if pools is not None else ():
-            if pools is not None and interpreter.pool_processes(pool):
-                workers += interpreter.pool_processes(pool)
-                pools.cancel(pool)
+        if pools is not None:
+            for record in pools.left_over():
+                processes = interpreter.pool_processes(record.resource())
+                if processes:
+                    workers += processes
+                    pools.cancel(record.resource())
         if workers or self._children:
             self.stages.run("children", CHILD_SECONDS, lambda seconds: self._end_children(workers, seconds))
 

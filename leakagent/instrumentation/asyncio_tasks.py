@@ -232,14 +232,17 @@ class Tasks:
         """Hold tasks from the start of a collection to its end.
 
         The lock is kept in between, so that no other thread moves notes from list to list where they would be missed;
-        whoever can't get it does without.  The last statement is one instruction of the interpreter, after which no other
+        without it all that is known is held, and nothing is proven.  The last statement is one instruction of the interpreter, after which no other
         thread gets a turn before the collector has decided: a task that another one made during the proofs is held as well.
         """
         if phase == "start":
             self._started = time.perf_counter()
             self._locked = self._lock.acquire(timeout=END_PROOF_SECONDS)
             try:
-                self._hold(info["generation"])
+                if self._locked:
+                    self._hold(info["generation"])
+                else:
+                    self._held += [entry.ref() for entry in self._known()]
             except Exception as error:  # noqa: BLE001 - an exception here would be printed by the collector
                 guard.failed("asyncio tasks", error)
             self._held += map(_CALL, itertools.islice(self._young, 0, None, 4))
@@ -416,7 +419,10 @@ class Tasks:
         with self._locking(time.perf_counter() + END_PROOF_SECONDS) as alone:
             if alone:
                 self._sweep_locked()
-            return [*self._looked, *self._recent, *self._middle, *self._old]
+            return self._known()
+
+    def _known(self) -> list[TaskEntry]:
+        return [*self._flight, *self._looked, *self._recent, *self._middle, *self._old]
 
     @contextmanager
     def _locking(self, deadline: float) -> Iterator[bool]:

@@ -14,7 +14,6 @@ own constructor, and ended by ``terminate``, ``close`` or ``with``.
 
 from __future__ import annotations
 
-import sys
 import time
 
 from leakagent import guard
@@ -45,7 +44,7 @@ class Executors:
         self.grace = settings.grace
         self.quiet = settings.budget * QUIET_SHARE
         self._cancelling = False
-        self._bases: list[ModuleType] = []
+        self._bases: list[type] = []
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch a module of `leakagent.instrumentation.TARGETS`."""
@@ -60,10 +59,10 @@ class Executors:
         patches.replace(pool, "__init__", lambda original: self._make_init(original, kind))
         for name in ends:
             patches.replace(pool, name, self._make_end)
-        base = sys.modules.get("concurrent.futures._base")
-        if base is not None and issubclass(pool, base.Executor) and base not in self._bases:
+        base = interpreter.executor_base()
+        if base is not None and issubclass(pool, base) and base not in self._bases:
             self._bases.append(base)
-            patches.replace(base.Executor, "__exit__", self._make_exit)
+            patches.replace(base, "__exit__", self._make_exit)
 
     def _make_init(self, original: Callable[..., None], kind: str) -> Callable[..., None]:
         def __init__(pool: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807 - takes the place of the method
@@ -76,7 +75,7 @@ class Executors:
         def end(pool: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             if not self._cancelling:
                 guard.call("executors", self._ended, pool)
-            loop_thread = guard.call("executors", _closing_loop, interpreter.caller(1))
+            loop_thread = guard.call("executors", interpreter.closing_loop, interpreter.caller(1))
             if loop_thread and guard.call("executors", self._end_with_loop, original, pool, loop_thread):
                 return None
             return original(pool, *args, **kwargs)
@@ -118,7 +117,7 @@ class Executors:
     def _note(self, pool: Any, kind: str, frame: FrameType | None) -> None:  # noqa: ANN401
         if type(pool).__name__ == "ThreadPool":
             kind = THREAD_POOL
-        name = getattr(pool, "_thread_name_prefix", "") if kind == THREAD_POOL else ""
+        name = interpreter.pool_name(pool) if kind == THREAD_POOL else ""
         self.registry.add(kind, pool, outside_of_constructors(frame, pool), name=name)
 
     def _ended(self, pool: Any) -> None:  # noqa: ANN401
@@ -151,24 +150,6 @@ class Executors:
 
 def _asked_to_end(exc_type: Any) -> bool:  # noqa: ANN401
     return exc_type is not None and issubclass(exc_type, (KeyboardInterrupt, *([SystemExit] if state.number else [])))
-
-
-def _closing_loop(frame: FrameType | None) -> int:
-    """Return the native id of the thread whose event loop waits, at its end, for this call of ``shutdown``; 0 if none does."""
-    if frame is None or interpreter.in_main_thread():
-        return 0
-    name = frame.f_globals.get("__name__")
-    if name == "asyncio.base_events" and frame.f_code.co_name == "_do_shutdown":
-        ident = getattr(frame.f_locals.get("self"), "_thread_id", None)
-    elif name == "threading" and frame.f_code.co_name == "run":
-        # uvloop's method is no Python function: the thread seems to call ``shutdown`` itself.
-        target = getattr(frame.f_locals.get("self"), "_target", None)
-        if type(getattr(target, "__self__", None)).__module__.partition(".")[0] != "uvloop":
-            return 0
-        ident = sys.modules["threading"].main_thread().ident
-    else:
-        return 0
-    return next((thread.native_id or 0 for thread in sys.modules["threading"].enumerate() if thread.ident == ident), 0)
 
 
 def outside_of_constructors(frame: FrameType | None, resource: object) -> FrameType | None:

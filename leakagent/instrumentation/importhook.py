@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from leakagent import guard
+from leakagent.shutdown import interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class ImportHook:
         """Call ``callback(module)`` when ``name`` is imported, now if it already is; ``part`` is named if it fails."""
         self._wanted.setdefault(name, []).append((part, callback))
         module = sys.modules.get(name)
-        if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+        if module is not None and not interpreter.is_being_imported(module):
             guard.call(part, callback, module)
 
     def enable(self) -> None:

@@ -5,7 +5,7 @@ the executors were joined, a stuck worker keeps the interpreter in that join for
 is known to the task only.
 
 What we do.  Each private name stands here once, behind a function that says what happens where the name is missing: the
-function answers None or False, and the caller does without.  `self_test` tries them at `leakagent doctor`.
+function answers None or False, and the caller does without.  `private_names` tells `leakagent doctor` which ones are there.
 
 What was measured (Linux, 3.10.13, 3.11.7, 3.12.1, 3.13.0, 3.14.8, 3.15.0):
 
@@ -285,6 +285,49 @@ def in_main_thread() -> bool:
     """Say whether the caller runs in the main thread; without `threading` there is no other."""
     threading = sys.modules.get("threading")
     return threading is None or threading.get_ident() == threading.main_thread().ident
+
+
+def console_quitter() -> type | None:
+    """Return the class of the builtin ``exit`` and ``quit``, which raise `SystemExit` themselves."""
+    return getattr(sys.modules.get("_sitebuiltins"), "Quitter", None)
+
+
+def is_being_imported(module: object) -> bool:
+    """Say whether a module of `sys.modules` has not run to its end yet."""
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+
+
+def executor_base() -> type | None:
+    """Return the class that the executors of `concurrent.futures` inherit ``__exit__`` from."""
+    return getattr(sys.modules.get("concurrent.futures._base"), "Executor", None)
+
+
+def pool_name(pool: Executor) -> str:
+    """Return what the threads of a ``ThreadPoolExecutor`` are called by."""
+    return str(getattr(pool, "_thread_name_prefix", ""))
+
+
+def closing_loop(frame: FrameType | None) -> int:
+    """Return the native id of the thread whose event loop waits, at its end, for an executor's ``shutdown``; 0 if none does.
+
+    Args:
+        frame: Who calls ``shutdown``: asyncio and uvloop do it in a thread of its own (``BaseEventLoop._do_shutdown``).
+
+    """
+    if frame is None or in_main_thread():
+        return 0
+    name = frame.f_globals.get("__name__")
+    if name == "asyncio.base_events" and frame.f_code.co_name == "_do_shutdown":
+        ident = getattr(frame.f_locals.get("self"), "_thread_id", None)
+    elif name == "threading" and frame.f_code.co_name == "run":
+        # uvloop's method is no Python function: the thread seems to call ``shutdown`` itself.
+        target = getattr(frame.f_locals.get("self"), "_target", None)
+        if type(getattr(target, "__self__", None)).__module__.partition(".")[0] != "uvloop":
+            return 0
+        ident = sys.modules["threading"].main_thread().ident
+    else:
+        return 0
+    return next((thread.native_id or 0 for thread in sys.modules["threading"].enumerate() if thread.ident == ident), 0)
 
 
 #: What a terminal sends to all processes in it.

@@ -18,7 +18,7 @@ when the budget is over, whatever it hangs in.  A signal that was ignored stays 
 A forked child gets the default action back, as it has without the agent, and so do children that `multiprocessing` starts: their
 parent ends them by SIGTERM, and ``Process.terminate`` means at once.
 
-What is still open.  A main thread that does not come back from C code runs no handler: the process ends when the call does.
+What is still open.  The handler loads `ctypes`, to see whether a library has put a handler of its own in front.  A main thread that does not come back from C code runs no handler: the process ends when the call does.
 In a finalizer or a
 callback of the program's the exception is ignored, as Python does there; the watchdog ends the process then.
 Windows has no SIGHUP and never sends SIGTERM.  In `trio`, the exception is raised inside its run loop.
@@ -95,7 +95,7 @@ class Signals:
     """Takes the signals whose default action would end the process without any clean-up."""
 
     def __init__(self, arm: Callable[[], None]) -> None:
-        """Take none yet; ``arm`` is called when one has come, to have the process ended when the budget is over."""
+        """Take none yet; ``arm`` is called in a thread when one has come, to have the process ended when the budget is over."""
         self._arm = arm
         self._taken: list[int] = []
         self._blocked: dict[int, set[int]] = {}
@@ -132,7 +132,11 @@ class Signals:
             _thread.start_new_thread(_send_again, (number,))
             return
         state.set(number)
-        guard.call("watchdog", self._arm)
+        # Not here: it loads modules, and the main thread may be in the middle of that.
+        try:
+            _thread.start_new_thread(guard.call, ("watchdog", self._arm))
+        except RuntimeError:  # 3.12 starts none when the main thread has ended
+            guard.call("watchdog", self._arm)
         if self.main_has_ended:
             return
         loop = _loop_that_runs(frame)

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Told:
@@ -90,17 +91,13 @@ def _sleeps(pid: int) -> bool:
 
 
 @pytest.fixture
-def interrupted(
-    environment: Callable[..., dict[str, str]], tmp_path: Path, until: Callable[..., None]
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Start this interpreter, press Ctrl+C when it has printed its first line and sleeps, and return how it ended."""
+def spawn(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start this interpreter in a session of its own; whatever is left of that is killed in the end."""
+    running: list[subprocess.Popen[str]] = []
 
-    def run_interrupted(
-        arguments: list[Any], *, group: bool = False, signum: int = signal.SIGINT, variables: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *map(str, arguments)]
+    def run(*arguments: object, variables: dict[str, str] | None = None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            command,
+            [sys.executable, *map(str, arguments)],
             env={**environment(), **(variables or {})},
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
@@ -109,15 +106,31 @@ def interrupted(
             text=True,
             start_new_session=True,
         )
-        try:
-            assert process.stdout is not None
-            first = process.stdout.readline()
-            until(lambda: _sleeps(process.pid), "the program sleeps")
-            (os.killpg if group else os.kill)(process.pid, signum)
-            stdout, stderr = process.communicate(timeout=120)
-        finally:
-            process.kill()
-            process.wait()
-        return subprocess.CompletedProcess(command, process.returncode, first + stdout, stderr)
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def interrupted(
+    spawn: Callable[..., subprocess.Popen[str]], until: Callable[..., None]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Start this interpreter, press Ctrl+C when it has printed its first line and sleeps, and return how it ended."""
+
+    def run_interrupted(
+        arguments: list[Any], *, group: bool = False, signum: int = signal.SIGINT, variables: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        process = spawn(*arguments, variables=variables)
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        until(lambda: _sleeps(process.pid), "the program sleeps")
+        (os.killpg if group else os.kill)(process.pid, signum)
+        stdout, stderr = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, first + stdout, stderr)
 
     return run_interrupted

@@ -6,14 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -53,33 +51,15 @@ class Started:
 
 
 @pytest.fixture
-def started(
-    environment: Callable[..., dict[str, str]], program: Callable[..., Path], tmp_path: Path
-) -> Iterator[Callable[..., Started]]:
-    """Start a program's text under the agent; whatever is left of it is killed in the end."""
-    running: list[subprocess.Popen[str]] = []
+def started(spawn: Callable[..., subprocess.Popen[str]], program: Callable[..., Path], tmp_path: Path) -> Callable[..., Started]:
+    """Start a program's text under the agent."""
 
-    def start(text: str, *arguments: str, bare: bool = False, **variables: str) -> Started:
+    def start(text: str, *arguments: str, **variables: str) -> Started:
         report = tmp_path / "report.json"
-        agent = [] if bare else ["-m", "leakagent", "--report", f"text,json:{report}"]
-        process = subprocess.Popen(
-            [sys.executable, "-u", *agent, str(program(text)), *arguments],
-            env={**environment(), **variables},
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        running.append(process)
-        return Started(process, report)
+        options = ("-u", "-m", "leakagent", "--report", f"text,json:{report}")
+        return Started(spawn(*options, program(text), *arguments, variables=variables), report)
 
-    yield start
-    for process in running:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    return start
 
 
 HEAD = """\

@@ -252,3 +252,43 @@ for thread in threads:
     assert after.lines == ["1501 0", "1501 0"], after
     assert sum(one["count"] for one in after.findings) == 3000, after
     assert after.report["agent"]["disabled"] == []
+
+
+def test_kept_by_a_collection_that_cannot_get_the_lock(told: Callable[..., Any]) -> None:
+    """Another thread has the lock and does not come back: what is known is held all the same, and nobody waits for ever."""
+    text = """\
+import asyncio, gc, threading
+from leakagent import agent
+
+taken, stop = threading.Event(), threading.Event()
+
+def keep():
+    with agent.current().parts["asyncio"]._lock:
+        taken.set()
+        stop.wait()
+
+async def work():
+    await asyncio.get_running_loop().create_future()
+
+async def main():
+    for _ in range(5):
+        asyncio.create_task(work())  # made
+    await asyncio.sleep(0)
+    gc.collect(0)
+    for _ in range(5):
+        asyncio.create_task(work())
+    await asyncio.sleep(0)
+    thread = threading.Thread(target=keep)
+    thread.start()
+    taken.wait()
+    gc.collect()
+    print(len(asyncio.all_tasks()))
+    stop.set()
+    thread.join()
+
+asyncio.run(main())
+"""
+    after = told(text)
+    assert after.lines == ["11"], after
+    assert sum(one["count"] for one in after.findings) == 10, after
+    assert after.report["agent"]["disabled"] == []
