@@ -60,7 +60,7 @@ class Agent:
         #: Status of the main thread's last call of ``sys.exit``, and the uncaught exception that was known by then.
         self.exit_called: list[tuple[int, BaseException | None]] = []
         self._main_ended = False
-        self.signals = Signals(lambda: self.ending().signalled())
+        self.signals = Signals(lambda: self.ending().watch(), lambda: self.ending().arm())
         #: Jobs that were queued and running in each pool when the workers were told to end, by record.
         self.busy_jobs: dict[int, tuple[int, int]] = {}
         self._environment: dict[str, str | None] = {}

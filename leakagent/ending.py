@@ -86,8 +86,12 @@ class Ending:
 
     # -- after a signal ----------------------------------------------------------------------------------------------
 
-    def signalled(self) -> None:
-        """Have the process ended by force when the budget is over; called by the signal's handler."""
+    def watch(self) -> None:
+        """Wait until the budget is over and end the process by force; called in a thread when a signal has come."""
+        self.watchdog.watch(self.agent.settings.budget)
+
+    def arm(self) -> None:
+        """Have the process ended by force when the budget is over."""
         self.watchdog.arm(self.agent.settings.budget)
 
     def _hurry(self) -> None:
@@ -95,7 +99,8 @@ class Ending:
         if self._hurried:
             return
         self._hurried = True
-        self.signalled()
+        if not self.agent.signals.is_watched:
+            self.arm()
         self.agent.signals.settle()
         interpreter.cancel_queued()
         interpreter.end_workers()  # what told them stood in the queue
@@ -227,10 +232,9 @@ class Ending:
         self._finished = True
         if not killed:
             self.note()
-        settings = self.agent.settings
         by_signal = state.number or (0 if hasattr(sys, "ps1") else self.agent.exit_status()[1] or 0)
-        if self._has_clients():
-            self.watchdog.arm(settings.budget)
+        if self._has_clients() and not state.number:
+            self.arm()
         try:
             report = self.close(final=True)
             fails = bool(report.findings) and self._fails_on_leak()

@@ -94,9 +94,11 @@ state = State()
 class Signals:
     """Takes the signals whose default action would end the process without any clean-up."""
 
-    def __init__(self, arm: Callable[[], None]) -> None:
-        """Take none yet; ``arm`` is called in a thread when one has come, to have the process ended when the budget is over."""
-        self._arm = arm
+    def __init__(self, watch: Callable[[], None], arm: Callable[[], None]) -> None:
+        """Take none yet; each of the two forces the end when the budget is over: ``watch`` waits for that, ``arm`` has it waited for."""
+        self._watch, self._arm = watch, arm
+        #: Whether a thread waits.
+        self.is_watched = False
         self._taken: list[int] = []
         self._blocked: dict[int, set[int]] = {}
         #: Set when the main thread has ended: nothing is raised any more.
@@ -132,9 +134,10 @@ class Signals:
             _thread.start_new_thread(_send_again, (number,))
             return
         state.set(number)
-        # Not here: it loads modules, and the main thread may be in the middle of that.
+        # In a thread, since it loads modules, and the main thread may be in the middle of that.
         try:
-            _thread.start_new_thread(guard.call, ("watchdog", self._arm))
+            _thread.start_new_thread(guard.call, ("watchdog", self._watch))
+            self.is_watched = True
         except RuntimeError:  # 3.12 starts none when the main thread has ended
             guard.call("watchdog", self._arm)
         if self.main_has_ended:
@@ -161,7 +164,7 @@ class Signals:
     def forked(self) -> None:
         """Give the signals back in a forked child."""
         state.clear()
-        self.main_has_ended = False
+        self.main_has_ended = self.is_watched = False
         self.interrupted = None
         self.give_back()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+import time
 from contextlib import suppress
 
 from .closing import in_time
@@ -74,8 +75,15 @@ class Watchdog:
             self._armed = None
 
     def _watch(self, lock: _thread.LockType, seconds: float) -> None:
-        if lock.acquire(timeout=seconds):
-            return
+        if not lock.acquire(timeout=seconds):
+            self._force(seconds)
+
+    def watch(self, seconds: float) -> None:
+        """Force the end of the process in ``seconds``, waited for in this thread; nothing calls it off."""
+        time.sleep(seconds)
+        self._force(seconds)
+
+    def _force(self, seconds: float) -> None:
         try:
             in_time(LAST_WORDS_SECONDS, lambda: self._say(seconds))
         finally:
