@@ -9,11 +9,12 @@ import time
 from . import config, guard, instrumentation
 from .core.records import THREAD_POOL
 from .core.registry import Registry
-from .instrumentation import PARTS, TARGETS
+from .instrumentation import PARTS, TARGETS, WATCHED
 from .instrumentation.importhook import ImportHook
 from .instrumentation.patching import Patches
 from .shutdown import interpreter
 from .shutdown.signals import Signals, state
+from .watcher import watcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .config import Settings
+    from .detect.stalled import Stall
     from .ending import Ending
 
 _current: list[Agent] = []
@@ -63,6 +65,8 @@ class Agent:
         self.signals = Signals(lambda: self.ending().watch(), lambda: self.ending().arm())
         #: Jobs that were queued and running in each pool when the workers were told to end, by record.
         self.busy_jobs: dict[int, tuple[int, int]] = {}
+        #: Fingerprints that were told while the program runs.
+        self.told_live: set[str] = set()
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
 
@@ -96,6 +100,19 @@ class Agent:
     def _instrument(self) -> None:
         for name, part in TARGETS.items():
             self.hook.when_imported(name, part, lambda module, part=part: self.arrived(part, module))  # type: ignore[misc]
+        for name in WATCHED:
+            self.hook.when_imported(name, "stalls", self._watch)
+
+    def _watch(self, module: ModuleType) -> None:
+        self.arrived("stalls", module)
+        self.parts["stalls"].start(self.parts.get("asyncio"), self._stalled)
+
+    def _stalled(self, stall: Stall) -> None:
+        """Tell at once what makes no progress, since the program may never come to its end; called by the watcher."""
+        if self.is_active() and not self.child:
+            from .telling import tell
+
+            tell(self, stall)
 
     def arrived(self, part: str, module: ModuleType) -> None:
         """Load a part when the first of its targets arrives, and have it patch the module."""
@@ -112,6 +129,7 @@ class Agent:
 
         atexit.unregister(self.last)
         self.signals.give_back()
+        watcher.end()
         self.hook.disable()
         if "asyncio" in self.parts:
             self.parts["asyncio"].stop()
@@ -215,6 +233,7 @@ class Agent:
     def last(self) -> None:
         """Run the second part of the end; a program that loaded nothing of interest has none."""
         self.signals.main_has_ended = True
+        watcher.end()
         if self.parts or self._must_know_status() or state.number:
             self._at_the_end(lambda: self.ending().last())
 
@@ -247,6 +266,8 @@ class Agent:
         self.registry.forget()
         if "asyncio" in self.parts:
             self.parts["asyncio"].forget()
+        if "stalls" in self.parts:
+            self.parts["stalls"].forget()
         guard.disabled.clear()
 
     def exit_status(self) -> tuple[int | None, int | None]:
@@ -291,14 +312,17 @@ def _working_folder() -> str:
 def _before_fork() -> None:
     if _current:
         guard.call("fork", _current[0].signals.before_fork)
+        guard.call("fork", watcher.before_fork)
 
 
 def _after_fork_in_parent() -> None:
     if _current:
+        guard.call("fork", watcher.after_fork)
         guard.call("fork", _current[0].signals.after_fork)
 
 
 def _after_fork() -> None:
+    watcher.forked()
     if _current:
         guard.call("fork", _current[0].forked)
         guard.call("fork", _current[0].signals.after_fork)

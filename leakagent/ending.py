@@ -25,6 +25,7 @@ from .shutdown.closing import (
 )
 from .shutdown.signals import die_by, state
 from .shutdown.watchdog import Watchdog
+from .telling import chain_text, stalls_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -330,6 +331,7 @@ class Ending:
         found: list[Finding] = []
         for build in (self._tasks, self._thread_pools, self._threads, self._processes):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
+        found += guard.call("detector stalls", stalls_of, agent) or []
         for records in left.values():
             found += [self._client(record) for record in records if record.kind != LANCEDB_TABLE]
         if not agent.child:
@@ -364,7 +366,8 @@ class Ending:
             lost = observation in tasks.lost
             task = observation.entry.ref()
             reason = _task_reason(observation, lost=lost)
-            evidence = [self._waits(observation.waits)] if observation.waits else []
+            evidence = [self._waits(observation.waits, whole=bool(observation.reason))] if observation.waits else []
+            evidence += observation.evidence
             action = f.CANCELLED
             if observation.refused:
                 action = f.RELEASED
@@ -379,11 +382,8 @@ class Ending:
                 found.append(finding)
         return found
 
-    def _waits(self, chain: list[tuple[str, int, str]]) -> str:
-        steps = [
-            f"{shown_path(path, self.agent.base)}:{line} {function}" if path else function for path, line, function in chain[-3:]
-        ]
-        return "waiting in " + " > ".join(steps)
+    def _waits(self, chain: list[tuple[str, int, str]], *, whole: bool) -> str:
+        return "waiting in " + chain_text(chain if whole else chain[-3:], self.agent.base)
 
     def _thread_pools(self) -> list[Finding]:
         pools = self.agent.parts.get("executors")
@@ -523,7 +523,7 @@ def _signal_name(number: int) -> str:
 def _task_reason(observation: Observation, *, lost: bool) -> str:
     if lost:
         return f.LOST_TASK
-    return f.REFUSED_CLEANUP if observation.refused else f.OUTLIVED_SCOPE
+    return f.REFUSED_CLEANUP if observation.refused else observation.reason or f.OUTLIVED_SCOPE
 
 
 def _is_worker(thread: Thread, pools: list[Record]) -> bool:

@@ -21,6 +21,8 @@ LAYERS = {
     "shutdown": 2,
     "processes": 2,
     "report": 3,
+    "watcher": 2,
+    "telling": 4,
     "ending": 4,
     "agent": 4,
     "bootstrap": 5,

@@ -48,27 +48,32 @@ def is_lost(box: list[Any], *, limit: int = LIMIT) -> bool:
         True if the task would be collected were it not for the agent.
 
     """
-    if not _counts_are_exact():
+    if not counts_are_exact():
         return False
     objects: list[Any] = [box.pop()]
     numbers: dict[int, int] = {id(objects[0]): 0}
     arrows: list[list[int]] = []
-    _explore(objects, numbers, arrows, limit)
-    group = _leading_to_first(arrows)
-    inside = dict.fromkeys(group, 0)
-    for source in group:
-        for target in arrows[source]:
-            if target in inside:
-                inside[target] += 1
-    base = _own_references()
+    explore(objects, numbers, arrows, limit)
+    group = leading_to_first(arrows)
+    inside = references_inside(group, arrows)
+    base = own_references()
     return all(sys.getrefcount(objects[number]) - base <= inside[number] for number in group)
 
 
-def _explore(objects: list[Any], numbers: dict[int, int], arrows: list[list[int]], limit: int) -> None:
+def explore(objects: list[Any], numbers: dict[int, int], arrows: list[list[int]], limit: int) -> None:
+    """Follow references forward, breadth first.
+
+    Args:
+        objects: Begins with the object to start from; what is met is added.
+        numbers: Place in ``objects`` by ``id``.
+        arrows: Filled with the places that each object refers to, once per reference.
+        limit: Objects to look at before the search stops.
+
+    """
     position = 0
     while position < len(objects):
         targets: list[int] = []
-        for target in gc.get_referents(objects[position]) if _leads_on(objects[position]) else ():
+        for target in gc.get_referents(objects[position]) if leads_on(objects[position]) else ():
             key = id(target)
             number = numbers.get(key)
             if number is None:
@@ -81,7 +86,8 @@ def _explore(objects: list[Any], numbers: dict[int, int], arrows: list[list[int]
         position += 1
 
 
-def _leads_on(value: object) -> bool:
+def leads_on(value: object) -> bool:
+    """Say whether the search goes on through an object."""
     # A loop refers to every timer and callback of the program; it is alive while it runs, whatever it refers to.
     return type(value) is not _CODE and not any(base.__name__ == "AbstractEventLoop" for base in type(value).__mro__)
 
@@ -90,7 +96,18 @@ def _is_namespace(value: object) -> bool:
     return type(value) is dict and "__builtins__" in value
 
 
-def _leading_to_first(arrows: list[list[int]]) -> set[int]:
+def references_inside(group: set[int], arrows: list[list[int]]) -> dict[int, int]:
+    """Return how often each object of the group is referred to from inside the group."""
+    inside = dict.fromkeys(group, 0)
+    for source in group:
+        for target in arrows[source]:
+            if target in inside:
+                inside[target] += 1
+    return inside
+
+
+def leading_to_first(arrows: list[list[int]], wall: int = -1) -> set[int]:
+    """Return the places of the objects that lead to the first one; who leads there through ``wall`` only is none of them."""
     sources: dict[int, list[int]] = {}
     for source, targets in enumerate(arrows):
         for target in targets:
@@ -100,15 +117,18 @@ def _leading_to_first(arrows: list[list[int]]) -> set[int]:
         for source in sources.get(todo.pop(), ()):
             if source not in group:
                 group.add(source)
-                todo.append(source)
+                if source != wall:
+                    todo.append(source)
     return group
 
 
-def _own_references() -> int:
+def own_references() -> int:
+    """Return how many references to an object of such a list ``sys.getrefcount`` counts that are ours."""
     # Measured with an object of our own in the same kind of place, because what a call adds differs between versions.
     objects: list[Any] = [object()]
     return next(sys.getrefcount(objects[number]) for number in (0,))
 
 
-def _counts_are_exact() -> bool:
+def counts_are_exact() -> bool:
+    """Say whether reference counts tell everything: not in a free-threaded build."""
     return bool(getattr(sys, "_is_gil_enabled", lambda: True)())

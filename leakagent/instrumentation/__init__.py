@@ -5,6 +5,7 @@ from __future__ import annotations
 #: Part -> (module of this package, class).  A part is loaded when the first of its targets arrives.
 PARTS = {
     "asyncio": ("asyncio_tasks", "Tasks"),
+    "stalls": ("stalls", "Stalls"),
     "executors": ("executors", "Executors"),
     "threads": ("threads", "Threads"),
     "processes": ("multiprocess", "Processes"),
@@ -28,3 +29,6 @@ TARGETS = {
     "lancedb.table": "lancedb",
     "lancedb.background_loop": "lancedb",
 }
+
+#: Modules whose objects are looked at while the program runs (`leakagent.watcher`), after they were patched.
+WATCHED = ("asyncio.base_events", "uvloop", "concurrent.futures.thread")

@@ -97,6 +97,8 @@ class Tasks:
         self.cancelling: list[float] = []
         self.lost: list[Observation] = []
         self.left: list[Observation] = []
+        #: Says why a task is pending that is left over: `leakagent.instrumentation.stalls`.
+        self.judge: Callable[..., tuple[str, list[str]]] | None = None
         # Four items per task: weak reference, creating code (at level ``stack`` the whole stack), offset, time.
         self._young: list[Any] = []
         self._flight: list[TaskEntry] = []
@@ -376,7 +378,7 @@ class Tasks:
                     entry.lost = alone and time.perf_counter() < deadline and is_lost(box)
                     if entry.lost:
                         self.lost.append(observation)
-                    elif not interrupted:
+                    elif self._judged(observation, interrupted, alone and time.perf_counter() < deadline) or not interrupted:
                         self.left.append(observation)
                 box.clear()
         return seen
@@ -403,9 +405,16 @@ class Tasks:
             seen.append(observation)
             if time.perf_counter() < deadline and is_lost(box):
                 self.lost.append(observation)
-            elif not (interrupted and final and (here or state.interrupts)):
-                self.left.append(observation)
+            else:
+                innocent = interrupted and final and (here or state.interrupts)
+                if self._judged(observation, innocent, time.perf_counter() < deadline) or not innocent:
+                    self.left.append(observation)
         return seen
+
+    def _judged(self, observation: Observation, interrupted: bool, may_prove: bool) -> bool:  # noqa: FBT001
+        if self.judge is not None:
+            observation.reason, observation.evidence = self.judge(observation.entry, interrupted=interrupted, may_prove=may_prove)
+        return bool(observation.reason)
 
     def take_back(self, observations: list[Observation]) -> None:
         """Take observations back: the program goes on, and these tasks with it."""

@@ -21,6 +21,7 @@ from leakagent.core.records import PROCESS_POOL, THREAD_POOL
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.closing import GIVEN_UP, QUIET_SHARE, wait_like_python
 from leakagent.shutdown.signals import state
+from leakagent.watcher import watcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class Executors:
             kind = THREAD_POOL
         name = interpreter.pool_name(pool) if kind == THREAD_POOL else ""
         self.registry.add(kind, pool, outside_of_constructors(frame, pool), name=name)
+        if kind == THREAD_POOL:
+            watcher.needed()
 
     def _ended(self, pool: Any) -> None:  # noqa: ANN401
         record = self.record_of(pool)

@@ -37,7 +37,7 @@ class TaskEntry:
 class Observation:
     """A task that a finding will be made of: lost while the program ran, or left over at the end of its loop."""
 
-    __slots__ = ("age", "entry", "loop_runs", "name", "refused", "waits")
+    __slots__ = ("age", "entry", "evidence", "loop_runs", "name", "reason", "refused", "waits")
 
     def __init__(self, entry: TaskEntry, name: str, waits: list[tuple[str, int, str]]) -> None:
         self.entry = entry
@@ -46,6 +46,9 @@ class Observation:
         self.age = time.monotonic() - entry.created
         self.refused = False
         self.loop_runs = False
+        #: Why it is pending, and how that is known, where there is more to say than that it is left over.
+        self.reason = ""
+        self.evidence: list[str] = []
 
 
 def is_incremental() -> bool:

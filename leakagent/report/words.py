@@ -11,6 +11,7 @@ from leakagent.core.findings import (
     NONE,
     REASONS,
     RELEASED,
+    STALLED,
     TERMINATED,
     UNRETRIEVED_EXCEPTION,
 )
@@ -62,6 +63,15 @@ _ACTION_TEXTS = {
 
 #: Findings about something that is over, or about a place: nothing was open, and there was nothing to do.
 _NOT_OPEN = (UNRETRIEVED_EXCEPTION, GROWING)
+
+
+def _was_open(finding: Finding) -> bool:
+    return finding.reason not in _NOT_OPEN and not _was_blocked(finding)
+
+
+def _was_blocked(finding: Finding) -> bool:
+    return finding.reason == STALLED and finding.kind == EVENT_LOOP
+
 
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
@@ -163,7 +173,7 @@ def reason_text(reason: str) -> str:
 
 def action_text(finding: Finding) -> str:
     """Say what was done about a finding; empty where there was nothing to do."""
-    if finding.action == NONE and finding.reason in _NOT_OPEN:
+    if finding.action == NONE and not _was_open(finding):
         return ""
     text = _ACTION_TEXTS.get(finding.action) or safe(finding.action, 40)
     if finding.action == CANCELLED and finding.kind in {THREAD_POOL, PROCESS_POOL}:
@@ -219,12 +229,15 @@ def headline(report: Report, findings: list[Finding]) -> str:
 
 
 def _clauses(findings: list[Finding]) -> list[str]:
-    still_open = sum(finding.count for finding in findings if finding.reason not in _NOT_OPEN)
+    still_open = sum(finding.count for finding in findings if _was_open(finding))
+    blocked = sum(finding.count for finding in findings if _was_blocked(finding))
     failed = sum(finding.count for finding in findings if finding.reason == UNRETRIEVED_EXCEPTION)
     places = sum(1 for finding in findings if finding.reason == GROWING)
     clauses = []
     if still_open:
         clauses.append(f"{number(still_open, 'resource')} {_were(still_open)} still open")
+    if blocked:
+        clauses.append(f"an event loop was blocked {number(blocked, 'time')}")
     if failed:
         clauses.append(f"{number(failed, 'exception')} {_were(failed)} never looked at")
     if places:
@@ -237,7 +250,7 @@ def _were(count: int) -> str:
 
 
 def _notes(report: Report, findings: list[Finding]) -> list[str]:
-    actions = {finding.action for finding in findings if finding.reason not in _NOT_OPEN}
+    actions = {finding.action for finding in findings if _was_open(finding)}
     notes = []
     if actions - {NONE} and report.receipt:
         seconds = duration(sum(finite(stage.seconds) for stage in report.receipt))

@@ -224,6 +224,40 @@ def waiter_of(task: object) -> object:
     return getattr(task, "_fut_waiter", None)
 
 
+def callbacks_of(future: object) -> list[Any]:
+    """Return what is called when a future or task is done."""
+    return [entry[0] if type(entry) is tuple else entry for entry in getattr(future, "_callbacks", None) or ()]
+
+
+def thread_of(loop: object) -> int:
+    """Return the identity of the thread that an event loop runs in; 0 if it does not run, or does not tell (uvloop)."""
+    return getattr(loop, "_thread_id", None) or 0
+
+
+def timers_of(loop: object) -> list[Any] | None:
+    """Return the timers of an event loop that are not cancelled; None if it does not tell (uvloop)."""
+    scheduled = getattr(loop, "_scheduled", None)
+    return None if scheduled is None else [handle for handle in list(scheduled) if not handle.cancelled()]
+
+
+def others_wait_for(loop: object) -> bool:
+    """Say whether an event loop has something else to do than what it does now: a timer, a callback, a socket."""
+    ready, selector = getattr(loop, "_ready", ()), getattr(loop, "_selector", None)
+    watched = selector.get_map() if selector is not None else None
+    # One of each is ours, or the loop's own: the question that it is asked, and the pipe that wakes it.
+    return len(ready) > 1 or bool(timers_of(loop)) or (watched is not None and len(watched) > 1)
+
+
+def is_server_side(transport: object) -> bool:
+    """Say whether a transport of asyncio belongs to a connection that was accepted."""
+    return getattr(transport, "_server", None) is not None
+
+
+def frames() -> dict[int, FrameType]:
+    """Return the frame that each thread runs now."""
+    return sys._current_frames()  # noqa: SLF001
+
+
 def silence_destroyed(task: object) -> None:
     """Keep a task that refuses to end from logging that it was destroyed: it is in the report."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001

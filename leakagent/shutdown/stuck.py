@@ -23,6 +23,7 @@ import os
 import sys
 
 from leakagent.core.sites import LIBRARY, is_installed, owner_of
+from leakagent.watcher import watcher
 
 from . import interpreter
 
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 _FUTEX = {"x86_64": "202", "aarch64": "98", "i686": "240", "armv7l": "240", "riscv64": "98", "ppc64le": "221", "s390x": "238"}
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """Return the text of a file of the kernel's, empty if there is none."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return file.read()
@@ -65,9 +67,9 @@ class Watch:
         except OSError:
             return False
         for name in names:
-            if int(name) == _own_id():
+            if int(name) in {_own_id(), watcher.native_id}:
                 continue
-            call = _read(f"/proc/self/task/{name}/syscall").split()
+            call = read(f"/proc/self/task/{name}/syscall").split()
             if int(name) != self.waiting and (not call or call[0] != self.futex or (name in mine and _for_limited_time(call))):
                 silent = False
             now[name] = _switches(name)
@@ -101,5 +103,5 @@ def _is_a_librarys(thread: Thread) -> bool:
 
 
 def _switches(name: str) -> str:
-    status = _read(f"/proc/self/task/{name}/status")
+    status = read(f"/proc/self/task/{name}/status")
     return next((line for line in status.splitlines() if line.startswith("voluntary_ctxt_switches")), "")

@@ -1,0 +1,50 @@
+"""What makes no progress, told while the program runs: one block per fingerprint, by the process that the user started."""
+
+from __future__ import annotations
+
+from . import guard
+from .core.records import EVENT_LOOP
+from .core.sites import shown_path
+from .detect.leftovers import finding_of, ignored
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .core.findings import Finding
+    from .detect.stalled import Stall
+
+
+def stalls_of(agent: Agent) -> list[Finding]:
+    """Return the findings about what makes no progress, without the tasks that are left at the end of their loop."""
+    stalls = agent.parts.get("stalls")
+    return [] if stalls is None else [_finding(agent, stall) for stall in [*stalls.tasks_now(), *stalls.still_there()]]
+
+
+def _finding(agent: Agent, stall: Stall) -> Finding:
+    from .report.fixes import fix_for  # only for programs that stall
+
+    where = "blocked in " if stall.record.kind == EVENT_LOOP else "waiting in "
+    evidence = [where + chain_text(stall.chain, agent.base), *stall.evidence]
+    fix = fix_for(stall.reason, stall.record.kind)
+    return finding_of(stall.record, stall.reason, base=agent.base, evidence=evidence, fix=fix)
+
+
+def chain_text(chain: list[tuple[str, int, str]], base: str) -> str:
+    """Return path, line and function of each frame as one text; a step without a path is the type of what is waited for."""
+    return " > ".join(f"{shown_path(path, base)}:{line} {function}" if path else function for path, line, function in chain)
+
+
+def tell(agent: Agent, stall: Stall) -> None:
+    """Print what makes no progress, unless the user wants no text or has asked not to be told."""
+    from .report.fingerprint import complete
+    from .report.live import render
+    from .report.spec import TEXT, parse_spec
+
+    finding = _finding(agent, stall)
+    complete(finding)
+    known = agent.told_live
+    if finding.fingerprint in known or ignored(finding, agent.settings.ignore):
+        return
+    known.add(finding.fingerprint)
+    if any(target.format == TEXT for target in parse_spec(agent.settings.report)):
+        guard.say(render(finding))

@@ -1,0 +1,157 @@
+"""The agent's own thread: looks at the running program now and then, from outside.
+
+The problem.  A program that hangs does not come to its end, so what is found there is never told; somebody has to look while
+it hangs.  An event loop that is blocked runs no timer, so it can't be asked to look at itself.
+
+What does not work.  A `threading.Thread`: the program sees it in ``threading.enumerate``, and its thread checks call it a leak.
+A thread from the start on: most programs need none, and ``os.fork`` in a process of more than one thread warns on 3.12 and
+newer (it counts what the kernel counts, after the parent's fork handlers have run).
+
+What we do.  One thread of the C level interface, started when the first event loop or executor is made.  It sleeps on a lock
+with a timeout, a quarter of the threshold but never less than `SHORTEST` seconds, and refers to nothing of the program in the meantime.  Before a fork it is
+ended, and waited for until the kernel has forgotten it; it is started again by the next event loop, executor or garbage
+collection.  In the child it is not there, and starts when it is needed.
+
+What is still open.  Where there is no ``/proc`` (macOS), the thread is waited for until it has left Python, not the kernel.
+"""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import os
+import sys
+import time
+
+from leakagent import guard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Shortest time between two looks, in seconds.
+SHORTEST = 0.25
+
+#: Looks per threshold.
+SHARE = 4
+
+#: Seconds that a fork waits for the thread to end; it is in the middle of a look, or asleep.
+END_SECONDS = 1.0
+
+
+class _Turn:
+    """One run of the thread: ``bell`` is kept locked and released to end it, ``ended`` is released by it."""
+
+    __slots__ = ("bell", "ended", "native_id")
+
+    def __init__(self) -> None:
+        self.bell = _thread.allocate_lock()
+        self.ended = _thread.allocate_lock()
+        self.bell.acquire()
+        self.ended.acquire()
+        self.native_id = 0
+
+
+class Watcher:
+    """The thread, and what it calls.
+
+    Attributes:
+        looks: Called one after the other each time it wakes up.
+        pause: Seconds between two looks.
+
+    """
+
+    def __init__(self) -> None:
+        """Start nothing."""
+        self.looks: list[Callable[[], None]] = []
+        self.pause = SHORTEST
+        self._enabled = False
+        self._forking = False
+        self._again = False
+        self._turn: _Turn | None = None
+
+    @property
+    def native_id(self) -> int:
+        """The system's number of the thread, 0 if there is none."""
+        turn = self._turn
+        return 0 if turn is None else turn.native_id
+
+    def enable(self, threshold: float) -> None:
+        """Let it be started when it is needed.
+
+        Args:
+            threshold: Seconds after which stalled work is told.
+
+        """
+        self.pause = max(threshold / SHARE, SHORTEST)
+        self._enabled = True
+
+    def needed(self) -> None:
+        """Start the thread if it does not run: something to look at was made."""
+        if self._turn is not None or not self._enabled or self._forking or not self.looks:
+            return
+        self._again = False
+        self._turn = turn = _Turn()
+        try:
+            _thread.start_new_thread(self._run, (turn,))
+        except RuntimeError:  # 3.12 starts none when the main thread has ended; or there are too many
+            self._turn = None
+
+    def _run(self, turn: _Turn) -> None:
+        turn.native_id = _thread.get_native_id()
+        try:
+            while not turn.bell.acquire(timeout=self.pause) and "watcher" not in guard.disabled:
+                for look in list(self.looks):
+                    guard.call("watcher", look)
+        finally:
+            turn.ended.release()
+
+    def stop(self) -> None:
+        """End the thread and wait until it has ended."""
+        turn, self._turn = self._turn, None
+        if turn is None:
+            return
+        turn.bell.release()
+        if turn.native_id == _thread.get_native_id():
+            return  # a look itself forks
+        end = time.monotonic() + END_SECONDS
+        if turn.ended.acquire(timeout=END_SECONDS):
+            # It has left Python, and is not yet gone from what the kernel counts.
+            while os.path.exists(f"/proc/self/task/{turn.native_id}") and time.monotonic() < end:
+                time.sleep(0.0002)
+
+    def end(self) -> None:
+        """End the thread for good: the program ends, or the agent is taken out."""
+        self._enabled = False
+        self.stop()
+        self.looks.clear()
+        if self._on_collection in gc.callbacks:
+            gc.callbacks.remove(self._on_collection)
+
+    # -- fork --------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """End the thread, so that the fork neither copies what it holds nor warns because of it."""
+        self._forking = True
+        if self._turn is not None:
+            self._again = True
+            self.stop()
+            if self._on_collection not in gc.callbacks:
+                gc.callbacks.append(self._on_collection)
+
+    def after_fork(self) -> None:
+        """Let it be started again in the parent, but not yet: the threads are counted right after this."""
+        self._forking = False
+
+    def forked(self) -> None:
+        """Forget the parent's thread in a child."""
+        self._forking = self._again = False
+        self._turn = None
+
+    def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
+        if self._again and phase == "stop" and not sys.is_finalizing():
+            self.needed()
+
+
+#: Of this process.
+watcher = Watcher()
