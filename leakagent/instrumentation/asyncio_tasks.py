@@ -97,8 +97,8 @@ class Tasks:
         self.cancelling: list[float] = []
         self.lost: list[Observation] = []
         self.left: list[Observation] = []
-        #: Says why a task is pending that is left over: `leakagent.instrumentation.stalls`.
-        self.judge: Callable[..., tuple[str, list[str]]] | None = None
+        #: Fills in why a task is pending that is left over: `leakagent.instrumentation.stalls`.
+        self.judge: Callable[..., None] | None = None
         # Four items per task: weak reference, creating code (at level ``stack`` the whole stack), offset, time.
         self._young: list[Any] = []
         self._flight: list[TaskEntry] = []
@@ -413,7 +413,7 @@ class Tasks:
 
     def _judged(self, observation: Observation, interrupted: bool, may_prove: bool) -> bool:  # noqa: FBT001
         if self.judge is not None:
-            observation.reason, observation.evidence = self.judge(observation.entry, interrupted=interrupted, may_prove=may_prove)
+            self.judge(observation, interrupted=interrupted, may_prove=may_prove)
         return bool(observation.reason)
 
     def take_back(self, observations: list[Observation]) -> None:

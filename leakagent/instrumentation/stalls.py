@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from .asyncio_tasks import Tasks
     from .patching import Patches
-    from .task_notes import TaskEntry
+    from .task_notes import Observation, TaskEntry
 
 #: Tasks that are looked at, the oldest first.
 MOST_TASKS = 2_000
@@ -219,35 +219,38 @@ class Stalls:
 
     # -- at the end --------------------------------------------------------------------------------------------------
 
-    def judge(self, entry: TaskEntry, *, interrupted: bool, may_prove: bool) -> tuple[str, list[str]]:
-        """Say why a task is pending that is left at the end of its loop.
+    def judge(self, observation: Observation, *, interrupted: bool, may_prove: bool) -> None:
+        """Fill in why a task is pending that is left at the end of its loop, where there is something special about it.
 
         Args:
-            entry: The task.
+            observation: The task.
             interrupted: Whether the program was asked to end, so that being pending is nothing that can be held against it.
             may_prove: Whether there is time for a proof.
 
-        Returns:
-            Reason and evidence; an empty reason where there is nothing special about it.
-
         """
+        entry = observation.entry
         task = entry.ref()
         note = self._notes.get(id(entry))
         if task is None or interpreter.waiter_of(task) is None:
-            return "", []
+            return
         if (
             note is not None
             and note.stall is not None
             and note.waiter is not None
             and note.waiter() is interpreter.waiter_of(task)
         ):
-            return note.stall.reason, note.stall.evidence[1:]
+            observation.reason, observation.waits = note.stall.reason, note.stall.chain
+            observation.evidence = note.stall.evidence[1:]
+            return
         if interrupted or not may_prove or is_main(task):
-            return "", []
+            return
         ended = self._ended_by_timers(task.get_loop())
-        if ended is None or any(id(one) in ended for one in (task, *waiting_for(task))):
-            return "", []
-        return (STRANDED, []) if self._is_stranded(note, task) else ("", [])
+        if (
+            ended is not None
+            and not any(id(one) in ended for one in (task, *waiting_for(task)))
+            and self._is_stranded(note, task)
+        ):
+            observation.reason = STRANDED
 
     def still_there(self) -> list[Stall]:
         """Return the stalls of workers and event loops that the report tells."""

@@ -562,15 +562,17 @@ def test_nothing_is_said_where_no_text_is_wanted(spawn: Callable[..., Any], prog
         "async def main",
         """\
 async def end():
-    import os, signal
     from leakagent import agent
     while not agent.current().told_live:
         await asyncio.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGTERM)
+    print("told", flush=True)
+    await asyncio.sleep(1000)
 
 async def main""",
     )
     process = spawn("-m", "leakagent", "--stalled-after", "0.5", "--report", f"json:{report}", program(text))
+    assert process.stdout.readline() == "told\n"
+    process.terminate()
     _, stderr = process.communicate(timeout=120)
     assert (process.returncode, stderr) == (-signal.SIGTERM, "")
     assert [one["reason"] for one in json.loads(report.read_text(encoding="utf-8"))["findings"]] == ["stalled"]

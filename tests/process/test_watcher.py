@@ -1,0 +1,132 @@
+"""The agent's own thread: only where there is something to look at, seen by nobody, gone before a fork."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+THREADS = """\
+import os, sys, time
+
+def threads(wanted):
+    end = time.monotonic() + 60
+    while len(os.listdir("/proc/self/task")) != wanted and time.monotonic() < end:
+        time.sleep(0.001)
+    return len(os.listdir("/proc/self/task"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "threads"),
+    [
+        ("import asyncio, threading, concurrent.futures.thread", 1),
+        ("import asyncio\nloop = asyncio.new_event_loop()\nloop.close()", 2),
+        ("import asyncio\nasyncio.run(asyncio.sleep(0))", 2),
+        ("from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor()", 2),
+        ("import asyncio\nasyncio.run(asyncio.sleep(0))\nfrom leakagent.watcher import watcher\nwatcher.end()", 1),
+    ],
+)
+def test_a_thread_only_where_there_is_something_to_look_at(told: Callable[..., Any], code: str, threads: int) -> None:
+    after = told(f"{THREADS}{code}\nprint(threads({threads}))\nimport threading\nprint(threading.active_count())\n")
+    assert after.lines == [str(threads), "1"], after
+
+
+FORKS = f"""\
+import asyncio, gc, warnings
+{THREADS}
+warnings.simplefilter("error")
+
+def fork():
+    child = os.fork()
+    if not child:
+        os._exit(threads(1) - 1)
+    return os.waitpid(child, 0)[1]
+
+async def main():
+    statuses = []
+    for _ in range(20):
+        statuses.append(fork())
+        asyncio.new_event_loop().close()  # the thread is there again
+    print(statuses == [0] * 20)
+    fork()
+    print(threads(1))
+    gc.collect()
+    print(threads(2))
+
+asyncio.run(main())
+"""
+
+
+def test_a_fork_neither_warns_nor_copies_it(told: Callable[..., Any]) -> None:
+    after = told(FORKS)
+    assert after.lines == ["True", "1", "2"], after
+    after.clean()
+
+
+def test_a_fork_in_the_first_moment_of_the_thread(told: Callable[..., Any]) -> None:
+    """The thread has been asked for and has not run yet: it is waited for all the same."""
+    text = f"""\
+import asyncio, sys
+{FORKS.partition("async def")[0]}
+sys.setswitchinterval(1000)
+for _ in range(50):
+    asyncio.new_event_loop().close()
+    fork()
+print("forked")
+"""
+    after = told(text)
+    assert after.lines == ["forked"], after
+    after.clean()
+
+
+def test_a_forked_child_is_watched_anew(python: Callable[..., Any], program: Callable[..., Path]) -> None:
+    text = f"""\
+import asyncio
+{THREADS}
+asyncio.new_event_loop().close()
+child = os.fork()
+if not child:
+    before = threads(1)
+    asyncio.new_event_loop().close()
+    print(before, threads(2), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    ran = python("-m", "leakagent", program(text))
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "1 2\n", "")
+
+
+def test_an_error_in_a_look_is_told_once_and_ends_it(told: Callable[..., Any]) -> None:
+    text = f"""\
+import asyncio
+{THREADS}
+from leakagent.watcher import watcher
+asyncio.new_event_loop().close()
+def broken():
+    raise ValueError("broken")
+watcher.looks.insert(0, broken)
+print(threads(1))
+"""
+    after = told(text, options=("--stalled-after", "0.5"))
+    assert after.lines == ["1"], after
+    assert list(after.report["agent"]["disabled"]) == ["watcher: ValueError: broken"], after
+    assert after.ran.stderr.count("watcher switched off") == 1
+    assert after.ran.returncode == 0
+
+
+def test_stuck_workers_are_still_recognised(told: Callable[..., Any]) -> None:
+    """The thread wakes up four times a second; it is no sign of life of the program's."""
+    text = """\
+import threading
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(1)
+pool.submit(threading.Event().wait)
+"""
+    after = told(text, options=("--stalled-after", "0.5", "--budget", "2"))
+    assert after.ran.returncode == 0
+    assert after.only("blocks_exit")["kind"] == "thread_pool"
