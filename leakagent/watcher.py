@@ -18,16 +18,17 @@ What is still open.  Where there is no ``/proc`` (macOS), the thread is waited f
 from __future__ import annotations
 
 import _thread
-import gc
 import os
 import sys
 import time
 
 from leakagent import guard
+from leakagent.shutdown import interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 #: Shortest time between two looks, in seconds.
 SHORTEST = 0.25
@@ -69,6 +70,7 @@ class Watcher:
         self._forking = False
         self._again = False
         self._turn: _Turn | None = None
+        self._collector: Any = None
 
     @property
     def native_id(self) -> int:
@@ -99,6 +101,8 @@ class Watcher:
 
     def _run(self, turn: _Turn) -> None:
         turn.native_id = _thread.get_native_id()
+        # A signal is for the main thread, whose system call it has to interrupt.
+        interpreter.block_all()
         try:
             while not turn.bell.acquire(timeout=self.pause) and "watcher" not in guard.disabled:
                 for look in list(self.looks):
@@ -125,8 +129,8 @@ class Watcher:
         self._enabled = False
         self.stop()
         self.looks.clear()
-        if self._on_collection in gc.callbacks:
-            gc.callbacks.remove(self._on_collection)
+        if self._collector is not None and self._on_collection in self._collector.callbacks:
+            self._collector.callbacks.remove(self._on_collection)
 
     # -- fork --------------------------------------------------------------------------------------------------------
 
@@ -136,6 +140,9 @@ class Watcher:
         if self._turn is not None:
             self._again = True
             self.stop()
+            import gc
+
+            self._collector = gc
             if self._on_collection not in gc.callbacks:
                 gc.callbacks.append(self._on_collection)
 

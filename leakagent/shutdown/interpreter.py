@@ -453,6 +453,12 @@ def block(numbers: list[int]) -> set[int]:
     return set(_signal.pthread_sigmask(_signal.SIG_BLOCK, numbers))
 
 
+def block_all() -> None:
+    """Block all signals in the calling thread, where threads can do that."""
+    if hasattr(_signal, "pthread_sigmask"):
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+
+
 def set_blocked(numbers: set[int]) -> None:
     """Block these signals in the calling thread and no others; what has come in the meantime is handled before this returns."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, numbers)

@@ -46,6 +46,7 @@ _CALLBACKS = {
     ("leakagent.instrumentation.asyncio_tasks", "_on_collection"),
     ("leakagent.core.registry", "__call__"),
     ("leakagent.watcher", "_on_collection"),
+    ("leakagent.agent", "_before_fork"),
     ("leakagent.agent", "_after_fork_in_parent"),
 }
 

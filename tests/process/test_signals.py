@@ -62,6 +62,8 @@ def started(spawn: Callable[..., subprocess.Popen[str]], program: Callable[..., 
     return start
 
 
+#: Programs wait in short steps: a signal that comes after the interpreter's last look and before the system call (``pause``, a
+#: lock) runs no handler until that returns.
 HEAD = """\
 import atexit, os, signal, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +75,7 @@ PLAIN = (
     + """
 try:
     print("ready")
-    threading.Event().wait()
+    while True: time.sleep(0.05)
 finally:
     print("finally")
 """
@@ -121,7 +123,7 @@ def test_the_programs_own_handler_wins(started: Callable[..., Started]) -> None:
 def test_a_handler_that_is_put_back_is_ours(started: Callable[..., Started]) -> None:
     text = HEAD + (
         "old = signal.signal(signal.SIGTERM, lambda *_: None)\nsignal.signal(signal.SIGTERM, old)\n"
-        'print("ready")\nsignal.pause()\n'
+        'print("ready")\nwhile True: time.sleep(0.05)\n'
     )
     running = started(text)
     running.until("ready")
@@ -131,7 +133,8 @@ def test_a_handler_that_is_put_back_is_ours(started: Callable[..., Started]) -> 
 
 
 def test_the_second_signal_ends_at_once(started: Callable[..., Started]) -> None:
-    text = HEAD + ('try:\n    print("ready")\n    signal.pause()\nfinally:\n    print("finally")\n    threading.Event().wait()\n')
+    wait = "    while True: time.sleep(0.05)\n"
+    text = HEAD + f'try:\n    print("ready")\n{wait}finally:\n    print("finally")\n{wait}'
     running = started(text)
     running.until("ready")
     running.send(signal.SIGTERM)
@@ -146,7 +149,7 @@ def test_who_swallows_the_exception_is_ended_by_force(started: Callable[..., Sta
         "def work(first):\n"
         "    try:\n"
         '        if first: print("ready")\n'
-        "        signal.pause()\n"
+        "        while True: time.sleep(0.05)\n"
         "    except BaseException as error:\n"
         "        print(type(error).__name__, error)\n"
         "work(True)\n"
@@ -179,7 +182,7 @@ def submit(pool):
         pool.submit(job, number)
 def wait():
     print("ready")
-    signal.pause()
+    while True: time.sleep(0.05)
 class Wait:
     def __enter__(self): pass
     def __exit__(self, *_): signal_came.set()
@@ -211,7 +214,7 @@ STUCK = {
 @pytest.mark.parametrize("name", STUCK)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_nothing_is_waited_for_longer_than_the_grace(name: str, number: int, started: Callable[..., Started]) -> None:
-    running = started(HEAD + STUCK[name] + '\nprint("ready")\nsignal.pause()\n', LEAKAGENT_GRACE="0.5")
+    running = started(HEAD + STUCK[name] + '\nprint("ready")\nwhile True: time.sleep(0.05)\n', LEAKAGENT_GRACE="0.5")
     running.until("ready")
     running.send(number)
     assert running.end() == -number, running.errors
@@ -250,7 +253,7 @@ def test_a_signal_in_an_exit_handler_is_waited_with(started: Callable[..., Start
 
 
 def test_an_exit_handler_that_hangs_after_the_signal(started: Callable[..., Started]) -> None:
-    text = HEAD + 'atexit.register(threading.Event().wait)\nprint("ready")\nsignal.pause()\n'
+    text = HEAD + 'atexit.register(threading.Event().wait)\nprint("ready")\nwhile True: time.sleep(0.05)\n'
     running = started(text, LEAKAGENT_BUDGET="1")
     running.until("ready")
     running.send(signal.SIGTERM)
@@ -337,7 +340,7 @@ if __name__ == "__main__":
     for event in events: event.wait()
     print(*[child.pid for child in children], *pool._processes)
     print("ready")
-    signal.pause()
+    while True: time.sleep(0.05)
 """
 
 
@@ -398,12 +401,12 @@ def test_a_python_child_hands_over_what_it_left(started: Callable[..., Started])
     text = """\
 import subprocess, sys
 code = (
-    "import signal\\n"
+    "import time\\n"
     "from concurrent.futures import ThreadPoolExecutor\\n"
     "pool = ThreadPoolExecutor(1)\\n"
     "pool.submit(int).result()\\n"
     "print('up', flush=True)\\n"
-    "signal.pause()\\n"
+    "while True: time.sleep(0.05)\\n"
 )
 child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
 child.stdout.readline()
@@ -461,7 +464,7 @@ import multiprocessing, signal, time
 def child(ready):
     try:
         ready.set()
-        signal.pause()
+        while True: time.sleep(0.05)
     except KeyboardInterrupt:
         time.sleep(0.3)
         print("child has cleaned up", flush=True)
@@ -472,7 +475,7 @@ if __name__ == "__main__":
     context.Process(target=child, args=(ready,)).start()
     ready.wait()
     print("ready", flush=True)
-    signal.pause()
+    while True: time.sleep(0.05)
 """
     running = started(text)
     running.until("ready")
@@ -503,7 +506,7 @@ def test_ctrl_c_is_not_forgotten(way: list[str], program: Callable[..., Path], i
 def test_faulthandler_passes_the_signal_on(started: Callable[..., Started]) -> None:
     text = (
         HEAD
-        + 'import faulthandler\nfaulthandler.register(signal.SIGTERM, chain=True)\nprint("ready")\nthreading.Event().wait()\n'
+        + 'import faulthandler\nfaulthandler.register(signal.SIGTERM, chain=True)\nprint("ready")\nwhile True: time.sleep(0.05)\n'
     )
     running = started(text)
     running.until("ready")
@@ -527,7 +530,7 @@ def hold_and_signal(generation):
     hold(generation)
 tasks._hold = hold_and_signal
 gc.collect()
-threading.Event().wait()
+while True: time.sleep(0.05)
 """
     )
     running = started(text)

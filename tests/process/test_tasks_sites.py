@@ -82,7 +82,7 @@ asyncio.run(main())
 """
     )
     after = told(text)
-    found = after.only("outlived_scope")
+    found = after.only("stranded")
     assert found["kind"] == "asyncio.task"
     assert "app.py:6 work" in found["evidence"][0], after
 
@@ -102,7 +102,7 @@ thread.join()
 """
     )
     after = told(text)
-    found = after.only("outlived_scope")
+    found = after.only("stranded")
     assert (found["site"]["line"], found["action"]) == (after.line("made"), "cancelled")
 
 
@@ -190,5 +190,5 @@ def test_levels_without_sites(level: str, function: str, line: int, told: Callab
     if function is None:
         after.clean()
     else:
-        assert after.only("outlived_scope")["site"]["function"] == function
-        assert after.only("outlived_scope")["site"]["line"] == line
+        assert after.only("stranded")["site"]["function"] == function
+        assert after.only("stranded")["site"]["line"] == line

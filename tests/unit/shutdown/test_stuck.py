@@ -84,7 +84,7 @@ def test_where_the_kernel_does_not_tell_nothing_is_stuck(monkeypatch: pytest.Mon
     thread.start()
     try:
         watch = Watch()
-        monkeypatch.setattr(stuck, "_read", lambda _path: "")
+        monkeypatch.setattr(stuck, "read", lambda _path: "")
         assert [watch.silent(), watch.silent()] == [False, False]
     finally:
         event.set()
