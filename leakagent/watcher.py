@@ -12,7 +12,11 @@ with a timeout, a quarter of the threshold but never less than `SHORTEST` second
 ended, and waited for until the kernel has forgotten it; it is started again by the next event loop, executor or garbage
 collection.  In the child it is not there, and starts when it is needed.
 
-What is still open.  Where there is no ``/proc`` (macOS), the thread is waited for until it has left Python, not the kernel.
+No garbage is collected while it looks (`gc.disable`, for some milliseconds), since a collection runs the program's finalizers in
+the thread that starts it.
+
+What is still open.  What the program drops in the very moment in which this thread looks at it is finalized here; and a ``gc.disable()`` of
+the program's own in such a moment is undone.  Where there is no ``/proc`` (macOS), the thread is waited for until it has left Python, not the kernel.
 """
 
 from __future__ import annotations
@@ -70,6 +74,7 @@ class Watcher:
         self._forking = False
         self._again = False
         self._turn: _Turn | None = None
+        self._paused = False
         self._collector: Any = None
 
     @property
@@ -105,10 +110,29 @@ class Watcher:
         interpreter.block_all()
         try:
             while not turn.bell.acquire(timeout=self.pause) and "watcher" not in guard.disabled:
-                for look in list(self.looks):
-                    guard.call("watcher", look)
+                self._look()
         finally:
             turn.ended.release()
+
+    def _look(self) -> None:
+        import gc
+
+        # No collection in this thread: it would run the program's finalizers here, and some of them (tkinter's) must run in their own.
+        self._paused = gc.isenabled()
+        if self._paused:
+            gc.disable()
+        try:
+            for look in list(self.looks):
+                guard.call("watcher", look)
+        finally:
+            self._resume()
+
+    def _resume(self) -> None:
+        import gc
+
+        if self._paused:
+            self._paused = False
+            gc.enable()
 
     def stop(self) -> None:
         """End the thread and wait until it has ended."""
@@ -154,6 +178,7 @@ class Watcher:
         """Forget the parent's thread in a child."""
         self._forking = self._again = False
         self._turn = None
+        self._resume()
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
         if self._again and phase == "stop" and not sys.is_finalizing():

@@ -74,10 +74,10 @@ _BY_BOTH = {
     (LOST_TASK, TASK): "keep the task: self._tasks.add(t); t.add_done_callback(self._tasks.discard)  (or a TaskGroup)",
     (STRANDED, TASK): "complete or cancel the future on every path (try/finally), or wait with a deadline: "
     "await asyncio.wait_for(..., timeout=30)",
-    (STALLED, TASK): "wait with a deadline: await asyncio.wait_for(..., timeout=30); "
-    "keep blocking calls off the loop: await asyncio.to_thread(f)",
+    (STALLED, TASK): "give the call that it waits in a deadline: async with asyncio.timeout(30), or the client's own timeout; "
+    "in a finally block as well",
     (STALLED, THREAD): "give its blocking calls a timeout: queue.get(timeout=...), socket.settimeout(...)",
-    (STALLED, THREAD_POOL): "give the blocking calls in its jobs a timeout: queue.get(timeout=...)",
+    (STALLED, THREAD_POOL): "give the blocking calls in its jobs a timeout: socket.settimeout(30), requests.get(..., timeout=30)",
     (STALLED, PROCESS_POOL): "give its jobs a deadline: future.result(timeout=...), and timeouts inside the jobs",
     (STALLED, EVENT_LOOP): "keep blocking calls off the loop: await asyncio.to_thread(f)",
     (UNRETRIEVED_EXCEPTION, TASK): "await the task, or look when it is done: "

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,6 +90,17 @@ async def main():
 asyncio.run(main())
 """
 
+HANGS = f"""\
+{ENGINE}
+async def main():
+    answer = await engine(stuck=True).astream_chat("a question")
+    async def read():
+        async for token in answer.async_response_gen():
+            print("token", flush=True)
+    await WAIT
+asyncio.run(main())
+"""
+
 STREAM_CHAT = "llama_index/core/chat_engine/simple.py"
 
 
@@ -112,7 +126,7 @@ def test_an_answer_that_is_dropped_while_it_waits(compare: Callable[..., Any]) -
 
 def test_an_answer_that_is_kept_but_not_waited_for(compare: Callable[..., Any]) -> None:
     ran = compare(KEPT)
-    ran.check(library=[("outlived_scope", "asyncio.task", STREAM_CHAT)])
+    ran.check(library=[("stranded", "asyncio.task", STREAM_CHAT)])
     assert ran.bare.stdout.splitlines() == ["1", "kept"], ran.bare
 
 
@@ -135,3 +149,40 @@ def test_a_streaming_thread_that_is_stuck_is_named(
     assert (found["reason"], found["kind"], found["owner"], found["action"]) == ("blocks_exit", "thread", "library", "released")
     assert found["site"]["file"] == STREAM_CHAT
     assert any("app.py:" in line and "answer" in line for line in found["evidence"]), found
+
+
+@pytest.mark.parametrize("wait", ["read()", "asyncio.wait_for(read(), 0.5)"], ids=["no deadline", "deadline"])
+def test_a_backend_that_stalls_is_told_while_the_program_hangs(
+    environment: Callable[..., dict[str, str]], program: Callable[..., Path], tmp_path: Path, wait: str
+) -> None:
+    # `wait_for` never returns: `async_response_gen` waits in its clean-up for the task that writes the history.
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "leakagent", "--stalled-after", "1", "--report", f"text,json:{report}"]
+    process = subprocess.Popen(
+        [*command, program(HANGS.replace("WAIT", wait))],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    late = threading.Timer(120, process.kill)
+    late.start()
+    try:
+        lines = []
+        while not lines or ("  fix  " not in lines[-1] and lines[-1]):
+            lines.append(process.stderr.readline())
+        told = "".join(lines)
+        assert "leakagent: asyncio task stalled: no progress" in told
+        assert f"library  {STREAM_CHAT}:" in told
+        assert "awrite_response_to_history > app.py:" in told.replace(str(tmp_path) + "/", ""), told
+        process.terminate()
+        stdout, stderr = process.communicate()
+        assert (process.returncode, stdout.splitlines()[-1]) == (-15, "token"), stderr
+    finally:
+        late.cancel()
+        process.kill()
+        process.communicate()
+    found = [one for one in json.loads(report.read_text(encoding="utf-8"))["findings"] if one["reason"] == "stalled"]
+    assert [(one["kind"], one["owner"], one["site"]["file"], one["action"]) for one in found] == [
+        ("asyncio.task", "library", STREAM_CHAT, "cancelled")
+    ]
