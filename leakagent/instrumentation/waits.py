@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _NEAR = 200
 
 #: Timers that are looked at; a loop with more of them vouches for every task.
-_MOST_TIMERS = 5_000
+_MOST_TIMERS = 2_000
 
 #: Steps of an await chain that are read.
 _LONGEST_CHAIN = 40
