@@ -126,7 +126,7 @@ def test_an_answer_that_is_dropped_while_it_waits(compare: Callable[..., Any]) -
 
 def test_an_answer_that_is_kept_but_not_waited_for(compare: Callable[..., Any]) -> None:
     ran = compare(KEPT)
-    ran.check(library=[("stranded", "asyncio.task", STREAM_CHAT)])
+    ran.check(library=[("outlived_scope", "asyncio.task", STREAM_CHAT)])
     assert ran.bare.stdout.splitlines() == ["1", "kept"], ran.bare
 
 
