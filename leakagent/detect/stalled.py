@@ -27,6 +27,8 @@ from __future__ import annotations
 
 import re
 
+from leakagent.core.sites import is_installed, shown_path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,20 +51,24 @@ IDLE: dict[str, tuple[str, ...]] = {
     "proactor_events": ("sock_accept",),
 }
 
-#: Parts of paths of clients of language models, in whose frames a task waits for the next piece of an answer.
+#: Installed packages that are clients of language models: in their frames a task waits for the next piece of an answer.
 MODEL_CLIENTS = (
-    "/openai/",
-    "/anthropic/",
-    "/llama_index/llms/",
-    "/llama_index/core/llms/",
-    "/llama_index/core/chat_engine/",
-    "/ollama/",
-    "/litellm/",
-    "/mistralai/",
-    "/cohere/",
-    "/groq/",
-    "/huggingface_hub/",
+    "openai/",
+    "anthropic/",
+    "llama_index/llms/",
+    "llama_index/core/llms/",
+    "llama_index/core/chat_engine/",
+    "ollama/",
+    "litellm/",
+    "mistralai/",
+    "cohere/",
+    "groq/",
+    "google/genai/",
+    "huggingface_hub/",
 )
+
+#: Conversations that stay open, in the same packages.
+_OPEN_ENDED = ("realtime", "websocket", "/live.py")
 
 #: Frames of a debugger, a notebook or a console: people look at them, and take their time.
 _ATTENDED = (
@@ -134,8 +140,10 @@ def _is_socket_of_anyio(steps: Sequence[Step]) -> bool:
 
 
 def is_a_model_client(paths: Sequence[str]) -> bool:
-    """Say whether one of the frames belongs to a client of a language model."""
-    return any(part in path.replace("\\", "/") for path in paths for part in MODEL_CLIENTS)
+    """Say whether one of the frames belongs to a client of a language model, and none to a conversation that stays open."""
+    if any(part in path for path in paths for part in _OPEN_ENDED):
+        return False
+    return any(is_installed(path) and shown_path(path, "").startswith(MODEL_CLIENTS) for path in paths)
 
 
 def is_attended(paths: Sequence[str]) -> bool:

@@ -74,7 +74,11 @@ def test_on_purpose(line: str, *, on_purpose: bool) -> None:
 
 def test_who_waits_for_a_model() -> None:
     assert is_a_model_client(["/app/main.py", "/lib/site-packages/openai/_streaming.py"])
+    assert is_a_model_client(["/lib/site-packages/llama_index/core/chat_engine/types.py", "/app/main.py"])
     assert not is_a_model_client(["/app/main.py", "/lib/site-packages/httpx/_client.py"])
+    assert not is_a_model_client(["/home/me/openai/main.py", "/lib/site-packages/mine/openai/client.py"])
+    assert not is_a_model_client(["/lib/site-packages/openai/resources/realtime/realtime.py"])
+    assert not is_a_model_client(["/lib/site-packages/openai/_base.py", "/lib/site-packages/websockets/asyncio/connection.py"])
 
 
 @pytest.mark.parametrize("path", ["/usr/lib/python3.13/pdb.py", "/lib/site-packages/ipykernel/kernelbase.py"])
