@@ -14,6 +14,7 @@ PARTS = {
 
 #: Module of the program -> the part that patches it.
 TARGETS = {
+    "asyncio.tasks": "asyncio",
     "asyncio.base_events": "asyncio",
     "asyncio.runners": "asyncio",
     "uvloop": "asyncio",

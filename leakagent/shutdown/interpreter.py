@@ -85,9 +85,9 @@ def end_workers() -> None:
     module = sys.modules.get("concurrent.futures.thread")
     if not hasattr(module, "_threads_queues"):
         return
-    with module._global_shutdown_lock:  # type: ignore[union-attr]  # noqa: SLF001
-        module._shutdown = True  # type: ignore[union-attr]  # noqa: SLF001
-    for queue in list(module._threads_queues.values()):  # type: ignore[union-attr]  # noqa: SLF001
+    with module._global_shutdown_lock:  # type: ignore[union-attr]
+        module._shutdown = True  # type: ignore[union-attr]
+    for queue in list(module._threads_queues.values()):  # type: ignore[union-attr]
         queue.put(None)
 
 
@@ -112,25 +112,25 @@ def before_thread_join(callback: Callable[[], object]) -> None:
     """Call ``callback`` once, when the main thread is marked as ended, right before non-daemon threads are joined."""
     threading: Any = sys.modules["threading"]
     if hasattr(threading, "_thread_shutdown"):
-        join_all = threading._thread_shutdown  # noqa: SLF001
+        join_all = threading._thread_shutdown
 
         def shutdown() -> None:
-            threading._thread_shutdown = join_all  # noqa: SLF001
+            threading._thread_shutdown = join_all
             callback()
             # What `let_go` may have put there in the meantime.
-            threading._thread_shutdown()  # noqa: SLF001
+            threading._thread_shutdown()
 
-        threading._thread_shutdown = shutdown  # noqa: SLF001
+        threading._thread_shutdown = shutdown
         return
     main = threading.main_thread()
-    stop = main._stop  # noqa: SLF001
+    stop = main._stop
 
     def stopped() -> None:
-        del main._stop  # noqa: SLF001
+        del main._stop
         stop()
         callback()
 
-    main._stop = stopped  # noqa: SLF001
+    main._stop = stopped
 
 
 def no_longer_joined(thread: Thread) -> None:
@@ -151,13 +151,13 @@ def let_go(thread: Thread) -> bool:
     no_longer_joined(thread)
     locks = getattr(threading, "_shutdown_locks", None)
     if locks is not None:
-        with threading._shutdown_locks_lock:  # noqa: SLF001
+        with threading._shutdown_locks_lock:
             locks.discard(getattr(thread, "_tstate_lock", None))
         return True
     if hasattr(threading, "_thread_shutdown"):
         if sys.version_info >= (3, 15) and not _mark_as_daemon(thread):
             return False
-        threading._thread_shutdown = lambda: None  # noqa: SLF001
+        threading._thread_shutdown = lambda: None
         return True
     return False
 
@@ -219,6 +219,50 @@ def cancel_all_tasks_owner() -> tuple[Any, str] | None:
     return (runners, "_cancel_all_tasks") if hasattr(runners, "_cancel_all_tasks") else None
 
 
+def task_registry() -> Any:  # noqa: ANN401 - a WeakSet
+    """Return the set that every task puts itself into by its method ``add``, or None: 3.14 and newer have a list in C.
+
+    It was ``asyncio.tasks._all_tasks`` up to 3.11.  3.14 keeps the name for tasks that are not asyncio's own.
+    """
+    tasks = sys.modules.get("asyncio.tasks")
+    if sys.version_info >= (3, 14) or not _has_gil():
+        return None
+    return getattr(tasks, "_scheduled_tasks", getattr(tasks, "_all_tasks", None))
+
+
+def register_task(task: object) -> None:
+    """Put something into asyncio's registry in the way in which tasks do it."""
+    sys.modules["asyncio.tasks"]._register_task(task)
+
+
+#: Names and variables in the code of ``asyncio.create_task`` and ``BaseEventLoop.create_task``, with what such code does.
+_CREATE_TASK = {
+    ("events get_running_loop create_task _set_task_name", "coro name loop task"): "name, set later",
+    ("events get_running_loop create_task _set_task_name", "coro name context loop task"): "context, name set later",
+    ("events get_running_loop create_task", "coro name context loop task"): "context",
+    ("events get_running_loop create_task", "coro kwargs loop"): "any",
+    ("_check_closed _task_factory tasks Task _source_traceback _set_task_name", "self coro name task"): "name",
+    ("_check_closed _task_factory tasks Task _source_traceback _set_task_name", "self coro name context task"): "context",
+    ("_check_closed _task_factory tasks Task _source_traceback set_name", "self coro name context task"): "context",
+    ("_check_closed _task_factory tasks Task _source_traceback", "self coro kwargs task"): "any",
+}
+
+
+def create_task_form(function: Any) -> str:  # noqa: ANN401 - a function
+    """Say which of the known forms a ``create_task`` function has; empty if it is none of them, or if there is no global lock.
+
+    Read in 3.10.13, 3.11.7, 3.12.1, 3.13.0, 3.14.8 and 3.15.0; a patch release may change them.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None or not _has_gil():
+        return ""
+    return _CREATE_TASK.get((" ".join(code.co_names), " ".join(code.co_varnames)), "")
+
+
+def _has_gil() -> bool:
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
 def waiter_of(task: object) -> object:
     """Return the future that a task waits for, or None."""
     return getattr(task, "_fut_waiter", None)
@@ -226,22 +270,22 @@ def waiter_of(task: object) -> object:
 
 def silence_destroyed(task: object) -> None:
     """Keep a task that refuses to end from logging that it was destroyed: it is in the report."""
-    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def thread_frame(thread: Thread) -> FrameType | None:
     """Return the frame that a thread runs now."""
-    return None if thread.ident is None else sys._current_frames().get(thread.ident)  # noqa: SLF001
+    return None if thread.ident is None else sys._current_frames().get(thread.ident)
 
 
 #: ``sys._getframe``: the frame that many calls above the caller (documented, "for internal and specialized purposes only").
-frame_of = sys._getframe  # noqa: SLF001
+frame_of = sys._getframe
 
 
 def caller(depth: int) -> FrameType | None:
     """Return the frame ``depth`` calls above the caller, or None if the stack is shorter."""
     try:
-        return sys._getframe(depth + 1)  # noqa: SLF001 - documented, "for internal and specialized purposes"
+        return sys._getframe(depth + 1)
     except ValueError:
         return None
 
@@ -278,7 +322,7 @@ def end_with(status: int) -> None:
     Only the caller of ``Py_FinalizeEx`` knows the status, so the process has to be ended before that returns.  The namespace of `sys`
     is the last but one to be emptied, and private names go first (``PyModule_ClearDict``), while the streams are still there.
     """
-    sys._leakagent_status = _Status(status)  # type: ignore[attr-defined]  # noqa: SLF001
+    sys._leakagent_status = _Status(status)  # type: ignore[attr-defined]
 
 
 def in_main_thread() -> bool:
@@ -451,7 +495,7 @@ def run_module_as_main(name: str, *, alter_argv: bool) -> None:
     """Run a module as ``python -m name`` does."""
     import runpy
 
-    runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]  # noqa: SLF001
+    runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
 
 
 def remember_source(code: CodeType, source: str) -> None:
@@ -460,7 +504,7 @@ def remember_source(code: CodeType, source: str) -> None:
         import linecache
 
         if hasattr(linecache, "_interactive_cache"):
-            linecache._register_code(code, source, "<string>")  # type: ignore[attr-defined]  # noqa: SLF001
+            linecache._register_code(code, source, "<string>")  # type: ignore[attr-defined]
         else:  # 3.13.0 finds it by its name
             lines = [line + "\n" for line in source.splitlines()]
             linecache.cache["<string>"] = (len(source), None, lines, "<string>")
