@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _CALLBACKS = {
     ("leakagent.instrumentation.task_window", "_on_collection"),
     ("leakagent.core.registry", "__call__"),
+    ("leakagent.agent", "_before_fork"),
     ("leakagent.agent", "_after_fork_in_parent"),
 }
 
