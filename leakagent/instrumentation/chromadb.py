@@ -83,7 +83,7 @@ class ChromaClients:
         outside, inner = self._leave_chromadb(frame, client)
         if inner:
             return
-        system = client._system
+        system = client._system  # noqa: SLF001 - chromadb's own name, in every version
         record = self.registry.add(CHROMADB_CLIENT, client, outside, name=_name(system))
         record.detail["system"] = system
         if _is_asynchronous(system):

@@ -26,6 +26,7 @@ class TaskEntry(weakref.ref):  # type: ignore[type-arg]
     #: The creating code, at level ``stack`` the whole stack, or None; not set as long as it is not known.
     place: Any
     lasti: int
+    marks: frozenset[str] | None
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what is not set
         """Return what stands for a slot that nobody has set."""

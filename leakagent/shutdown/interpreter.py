@@ -21,6 +21,7 @@ began.  Windows and macOS: by reading only.
 
 from __future__ import annotations
 
+import _operator
 import _signal  # type: ignore[import-not-found]
 import _thread
 import os
@@ -85,9 +86,9 @@ def end_workers() -> None:
     module = sys.modules.get("concurrent.futures.thread")
     if not hasattr(module, "_threads_queues"):
         return
-    with module._global_shutdown_lock:  # type: ignore[union-attr]
-        module._shutdown = True  # type: ignore[union-attr]
-    for queue in list(module._threads_queues.values()):  # type: ignore[union-attr]
+    with module._global_shutdown_lock:  # type: ignore[union-attr]  # noqa: SLF001
+        module._shutdown = True  # type: ignore[union-attr]  # noqa: SLF001
+    for queue in list(module._threads_queues.values()):  # type: ignore[union-attr]  # noqa: SLF001
         queue.put(None)
 
 
@@ -112,25 +113,25 @@ def before_thread_join(callback: Callable[[], object]) -> None:
     """Call ``callback`` once, when the main thread is marked as ended, right before non-daemon threads are joined."""
     threading: Any = sys.modules["threading"]
     if hasattr(threading, "_thread_shutdown"):
-        join_all = threading._thread_shutdown
+        join_all = threading._thread_shutdown  # noqa: SLF001
 
         def shutdown() -> None:
-            threading._thread_shutdown = join_all
+            threading._thread_shutdown = join_all  # noqa: SLF001
             callback()
             # What `let_go` may have put there in the meantime.
-            threading._thread_shutdown()
+            threading._thread_shutdown()  # noqa: SLF001
 
-        threading._thread_shutdown = shutdown
+        threading._thread_shutdown = shutdown  # noqa: SLF001
         return
     main = threading.main_thread()
-    stop = main._stop
+    stop = main._stop  # noqa: SLF001
 
     def stopped() -> None:
-        del main._stop
+        del main._stop  # noqa: SLF001
         stop()
         callback()
 
-    main._stop = stopped
+    main._stop = stopped  # noqa: SLF001
 
 
 def no_longer_joined(thread: Thread) -> None:
@@ -151,13 +152,13 @@ def let_go(thread: Thread) -> bool:
     no_longer_joined(thread)
     locks = getattr(threading, "_shutdown_locks", None)
     if locks is not None:
-        with threading._shutdown_locks_lock:
+        with threading._shutdown_locks_lock:  # noqa: SLF001
             locks.discard(getattr(thread, "_tstate_lock", None))
         return True
     if hasattr(threading, "_thread_shutdown"):
         if sys.version_info >= (3, 15) and not _mark_as_daemon(thread):
             return False
-        threading._thread_shutdown = lambda: None
+        threading._thread_shutdown = lambda: None  # noqa: SLF001
         return True
     return False
 
@@ -232,7 +233,7 @@ def task_registry() -> Any:  # noqa: ANN401 - a WeakSet
 
 def register_task(task: object) -> None:
     """Put something into asyncio's registry in the way in which tasks do it."""
-    sys.modules["asyncio.tasks"]._register_task(task)
+    sys.modules["asyncio.tasks"]._register_task(task)  # noqa: SLF001
 
 
 #: Names and variables in the code of ``asyncio.create_task`` and ``BaseEventLoop.create_task``, with what such code does.
@@ -268,24 +269,33 @@ def waiter_of(task: object) -> object:
     return getattr(task, "_fut_waiter", None)
 
 
+#: `waiter_of` for tasks of asyncio's own, faster.
+waits = _operator.attrgetter("_fut_waiter")
+
+
+def task_done() -> Any:  # noqa: ANN401 - a method
+    """Return the method ``done`` of asyncio's own tasks, whose call costs less than one by name."""
+    return sys.modules["asyncio.tasks"].Task.done
+
+
 def silence_destroyed(task: object) -> None:
     """Keep a task that refuses to end from logging that it was destroyed: it is in the report."""
-    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def thread_frame(thread: Thread) -> FrameType | None:
     """Return the frame that a thread runs now."""
-    return None if thread.ident is None else sys._current_frames().get(thread.ident)
+    return None if thread.ident is None else sys._current_frames().get(thread.ident)  # noqa: SLF001
 
 
 #: ``sys._getframe``: the frame that many calls above the caller (documented, "for internal and specialized purposes only").
-frame_of = sys._getframe
+frame_of = sys._getframe  # noqa: SLF001
 
 
 def caller(depth: int) -> FrameType | None:
     """Return the frame ``depth`` calls above the caller, or None if the stack is shorter."""
     try:
-        return sys._getframe(depth + 1)
+        return sys._getframe(depth + 1)  # noqa: SLF001 - documented, "for internal and specialized purposes"
     except ValueError:
         return None
 
@@ -322,7 +332,7 @@ def end_with(status: int) -> None:
     Only the caller of ``Py_FinalizeEx`` knows the status, so the process has to be ended before that returns.  The namespace of `sys`
     is the last but one to be emptied, and private names go first (``PyModule_ClearDict``), while the streams are still there.
     """
-    sys._leakagent_status = _Status(status)  # type: ignore[attr-defined]
+    sys._leakagent_status = _Status(status)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def in_main_thread() -> bool:
@@ -495,7 +505,7 @@ def run_module_as_main(name: str, *, alter_argv: bool) -> None:
     """Run a module as ``python -m name`` does."""
     import runpy
 
-    runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]
+    runpy._run_module_as_main(name, alter_argv)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def remember_source(code: CodeType, source: str) -> None:
@@ -504,7 +514,7 @@ def remember_source(code: CodeType, source: str) -> None:
         import linecache
 
         if hasattr(linecache, "_interactive_cache"):
-            linecache._register_code(code, source, "<string>")  # type: ignore[attr-defined]
+            linecache._register_code(code, source, "<string>")  # type: ignore[attr-defined]  # noqa: SLF001
         else:  # 3.13.0 finds it by its name
             lines = [line + "\n" for line in source.splitlines()]
             linecache.cache["<string>"] = (len(source), None, lines, "<string>")
