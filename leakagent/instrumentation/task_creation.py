@@ -5,8 +5,8 @@ anything.  ``asyncio.create_task`` calls that method in turn: two Python calls f
 
 What we do.  Where the function of this interpreter is one whose code is known (`leakagent.shutdown.interpreter.create_task_form`),
 it is replaced by one that does the same in the same order, and notes the creating frame.  ``asyncio.create_task`` creates the
-task itself if the loop is asyncio's own, has no task factory and no debug mode; in all other cases, and where the code is not
-known (a new patch release, uvloop), the original is called, and the task noted after it.
+task itself if the loop is asyncio's own and has no task factory; in all other cases, and where the code is not known (a new patch
+release, uvloop), the original is called, and the task noted after it.
 
 Where asyncio's registry is taken (`leakagent.instrumentation.task_registry`) the task is in the table already, usually as the last
 one: only code and offset are filled in.
@@ -81,25 +81,27 @@ class Creation:
 
     def _note_of_method(self) -> _Note:
         """Make what notes a task for a method: asyncio itself may be the caller (``TaskGroup``, ``ensure_future``)."""
-        note = self._note
+        young, note = self.table.young, self._note
         if self.level == "count":
             return note
         passes: dict[int, tuple[bool, CodeType]] = {}
 
         def note_caller(task: Task[Any], frame: Any) -> None:  # noqa: ANN401 - a frame
             try:
-                while True:
-                    code = frame.f_code
-                    known = passes.get(id(code))
-                    if known is None:
-                        known = _look(passes, frame)
-                    if not known[0] or frame.f_back is None:
-                        break
+                code = frame.f_code
+                while (passes.get(id(code)) or _look(passes, frame))[0] and frame.f_back is not None:
                     frame = frame.f_back
+                    code = frame.f_code
+                entry = young[-1] if young else None
+                if fills_in and entry is not None and entry() is task:
+                    entry.place = code
+                    entry.lasti = frame.f_lasti
+                    return
             except Exception as error:  # noqa: BLE001 - the program must never see it
                 guard.failed("asyncio tasks", error)
             note(task, frame)
 
+        fills_in = self.level == "site" and self.table.taken
         return note_caller
 
     def _make_note(self) -> _Note:
@@ -168,7 +170,7 @@ def _function_with_name(original: Any, tasks: Any, creation: Creation, note: _No
     def create_task(coro: Any, *, name: Any = None) -> Any:  # noqa: ANN401
         loop = running()
         try:
-            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None or loop._debug
+            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None
         except AttributeError:
             special = True
         if special:
@@ -188,7 +190,7 @@ def _function_with_late_name(original: Any, tasks: Any, creation: Creation, note
     def create_task(coro: Any, *, name: Any = None, context: Any = None) -> Any:  # noqa: ANN401
         loop = running()
         try:
-            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None or loop._debug
+            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None
         except AttributeError:
             special = True
         if special:
@@ -214,7 +216,7 @@ def _function_with_context(original: Any, tasks: Any, creation: Creation, note: 
     def create_task(coro: Any, *, name: Any = None, context: Any = None) -> Any:  # noqa: ANN401
         loop = running()
         try:
-            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None or loop._debug
+            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None
         except AttributeError:
             special = True
         if special:
@@ -241,7 +243,7 @@ def _function_with_any(original: Any, tasks: Any, creation: Creation, note: _Not
     def create_task(coro: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         loop = running()
         try:
-            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None or loop._debug
+            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None
         except AttributeError:
             special = True
         if special:

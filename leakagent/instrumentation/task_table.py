@@ -12,9 +12,7 @@ allocation, has got there first.
 
 from __future__ import annotations
 
-import _operator
 import time
-import weakref
 from itertools import compress
 
 from leakagent import guard
@@ -32,10 +30,6 @@ if TYPE_CHECKING:
 #: Notes in the young list at which it is swept although no collection came: short-lived tasks cause none, nor does
 #: ``gc.disable()`` allow any.
 SWEEP_AT = 256
-
-
-#: Follows a reference; the second way is slower (3.10).
-call = getattr(_operator, "call", weakref.ref.__call__)
 
 
 class TaskTable:
@@ -145,8 +139,8 @@ class TaskTable:
 
 def alive(entries: list[TaskEntry]) -> tuple[list[TaskEntry], list[Any]]:
     """Return the notes whose tasks are there, and these tasks."""
-    tasks = [*map(call, entries)]
-    if None in tasks:
+    tasks = [*map(interpreter.call, entries)]
+    if not all(tasks):
         return [*compress(entries, tasks)], [*filter(None, tasks)]
     return entries, tasks
 
@@ -158,7 +152,7 @@ def pending(entries: list[TaskEntry]) -> tuple[list[TaskEntry], list[Any]]:
         done = [*map(interpreter.task_done(), tasks)]
     except TypeError:  # not all are asyncio's own
         done = [task.done() for task in tasks]
-    if True in done:
+    if any(done):
         open_ = [not is_done for is_done in done]
         return [*compress(entries, open_)], [*compress(tasks, open_)]
     return entries, tasks

@@ -38,7 +38,7 @@ from leakagent.detect.lost import is_lost
 from leakagent.shutdown import interpreter
 
 from .task_notes import FEW, Observation, awaiting, is_incremental
-from .task_table import call, pending
+from .task_table import pending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Window:
                     self.held += [entry() for entry in self.table.noted()]
             except Exception as error:  # noqa: BLE001 - an exception here would be printed by the collector
                 guard.failed("asyncio tasks", error)
-            self.held += map(call, self.table.young)
+            self.held += map(interpreter.call, self.table.young)
         elif self._started:
             self.held.clear()
             self.seconds += time.perf_counter() - self._started
@@ -165,8 +165,8 @@ class Window:
             if time.perf_counter() >= deadline:
                 break
             self._prove(entries[number])
-        tasks += map(call, entries)
-        if None in tasks:
+        tasks += map(interpreter.call, entries)
+        if not all(tasks):
             tasks[:] = filter(None, tasks)
 
     def _prove(self, entry: TaskEntry) -> None:

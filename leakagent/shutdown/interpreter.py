@@ -24,6 +24,7 @@ from __future__ import annotations
 import _operator
 import _signal  # type: ignore[import-not-found]
 import _thread
+import _weakref
 import os
 import sys
 
@@ -268,6 +269,9 @@ def waiter_of(task: object) -> object:
     """Return the future that a task waits for, or None."""
     return getattr(task, "_fut_waiter", None)
 
+
+#: Follows a weak reference: ``operator.call`` of 3.11 and newer, or the slower method of the type.
+call: Any = getattr(_operator, "call", _weakref.ref.__call__)
 
 #: `waiter_of` for tasks of asyncio's own, faster.
 waits = _operator.attrgetter("_fut_waiter")
