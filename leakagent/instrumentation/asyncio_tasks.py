@@ -238,7 +238,7 @@ class Tasks:
         """Return what is known of all pending tasks."""
         with self.window.locking(time.perf_counter() + END_PROOF_SECONDS) as alone:
             if alone:
-                self.table.sweep()
+                self.table.sweep_all()
             return self.table.entries()
 
     def record(self, observation: Observation) -> Record:

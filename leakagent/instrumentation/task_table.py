@@ -80,19 +80,25 @@ class TaskTable:
     # -- sweeps, by one writer at a time -----------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Let go of the notes about finished tasks; the others stay young, since a collection has not seen them yet."""
-        young = self.young
+        """Let go of new notes about finished tasks; the others stay young, since a collection has not seen them yet."""
+        finished = self._sweep(self.young)
+        # Twice as many as were left: the work per task stays constant.
+        self.limit = max(SWEEP_AT, 2 * len(self.young))
+        self._note_counts(finished)
+
+    def sweep_all(self) -> None:
+        """Let go of all notes about finished tasks: the counts are exact after it."""
+        self._note_counts(sum(map(self._sweep, (self.young, self.middle, self.old))))
+
+    def _sweep(self, known: list[TaskEntry]) -> int:
         while True:
-            turn, length = self._turn, len(young)
-            kept = pending(young[:length])[0]
-            put, cut = young.__setitem__, slice(0, length)
+            turn, length = self._turn, len(known)
+            kept = pending(known[:length])[0]
+            put, cut = known.__setitem__, slice(0, length)
             if turn == self._turn:
                 put(cut, kept)
-                break
-        self._turn += 1
-        # Twice as many as were left: the work per task stays constant.
-        self.limit = max(SWEEP_AT, 2 * len(kept))
-        self._note_counts(length - len(kept))
+                self._turn += 1
+                return length - len(kept)
 
     def reached(self, generation: int) -> list[TaskEntry]:
         """Return a copy of the notes about all tasks that a collection of this generation can reach."""
