@@ -128,11 +128,16 @@ def creating_frame(frame: FrameType | None) -> FrameType | None:
     """
     last = frame
     while frame is not None:
-        name = frame.f_globals.get("__name__")
-        if not isinstance(name, str) or name.partition(".")[0] not in _PASSING_PACKAGES:
+        if not passes_on(frame):
             return frame
         last, frame = frame, frame.f_back
     return last
+
+
+def passes_on(frame: FrameType) -> bool:
+    """Say whether a frame only passes a creation on."""
+    name = frame.f_globals.get("__name__")
+    return isinstance(name, str) and name.partition(".")[0] in _PASSING_PACKAGES
 
 
 def capture_stack(frame: FrameType | None, limit: int = 32) -> list[tuple[CodeType, int]]:

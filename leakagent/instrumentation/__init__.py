@@ -15,6 +15,7 @@ PARTS = {
 
 #: Module of the program -> the part that patches it.
 TARGETS = {
+    "asyncio.tasks": "asyncio",
     "asyncio.base_events": "asyncio",
     "asyncio.runners": "asyncio",
     "uvloop": "asyncio",

@@ -213,7 +213,7 @@ class Stalls:
                 note.waiter = _weak(interpreter.waiter_of(task))
 
     def _record(self, entry: TaskEntry, name: str) -> Record:
-        record = Record(0, TASK, entry.code, entry.lasti, entry.created, self.registry.pid, name=name)
+        record = Record(0, TASK, *entry.site, entry.created, self.registry.pid, name=name)
         record.stack = entry.stack
         return record
 

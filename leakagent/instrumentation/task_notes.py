@@ -16,22 +16,63 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class TaskEntry:
-    """A task that has lived through a collection, or is looked at for a report."""
+class TaskEntry(weakref.ref):  # type: ignore[type-arg]
+    """The note of a task: a weak reference that knows where and when it was created."""
 
-    __slots__ = ("code", "created", "lasti", "lost", "ref", "stack", "told")
+    __slots__ = ("created", "lasti", "marks", "place")
 
-    def __init__(self, ref: Any, place: Any, lasti: int, created: float) -> None:  # noqa: ANN401 - see `leakagent.instrumentation.asyncio_tasks`
-        self.ref = ref
-        self.created = created
-        self.stack: list[tuple[CodeType, int]] | None = None
-        if isinstance(place, list):
-            self.stack = place
-            place, lasti = place[0] if place else (None, 0)
-        self.code: CodeType | None = place
-        self.lasti = lasti
-        self.lost = False
-        self.told = False
+    #: On the clock of `time.monotonic`.
+    created: float
+    #: The creating code, at level ``stack`` the whole stack, or None; not set as long as it is not known.
+    place: Any
+    lasti: int
+    marks: frozenset[str] | None
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what is not set
+        """Return what stands for a slot that nobody has set."""
+        if name in {"marks", "place"}:
+            return None
+        if name in {"created", "lasti"}:
+            return 0
+        raise AttributeError(name)
+
+    def ref(self) -> Any:  # noqa: ANN401 - a task
+        """Return the task, or None if it is gone."""
+        return self()
+
+    @property
+    def stack(self) -> list[tuple[CodeType, int]] | None:
+        """The stack of its creation, innermost first."""
+        return self.place if isinstance(self.place, list) else None
+
+    @property
+    def site(self) -> tuple[CodeType | None, int]:
+        """Code and offset of its creation."""
+        if isinstance(self.place, list):
+            return self.place[0] if self.place else (None, 0)
+        return self.place, self.lasti
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was proven lost."""
+        return "lost" in (self.marks or ())
+
+    @lost.setter
+    def lost(self, value: bool) -> None:
+        self._mark("lost", value)
+
+    @property
+    def told(self) -> bool:
+        """Whether it is told as left over."""
+        return "told" in (self.marks or ())
+
+    @told.setter
+    def told(self, value: bool) -> None:
+        self._mark("told", value)
+
+    def _mark(self, mark: str, value: bool) -> None:  # noqa: FBT001
+        marks = set(self.marks or ()) - {mark}
+        self.marks = frozenset(marks | {mark} if value else marks)
 
 
 class Observation:
@@ -56,14 +97,17 @@ def is_incremental() -> bool:
     return gc.get_threshold()[2] == 0
 
 
+#: References to a task that may be lost: of a list, of the call that counts, of its waiter's callback, and one that is part of
+#: the cycle (``self.task = ...`` in an object that only the task keeps).
+FEW = 4
+
+
 def only_its_waiter_refers_to(box: list[Any]) -> bool:
     """Say whether the task in the box may be lost: a cheap filter in front of the proof.
 
-    A task that waits for nothing is ready to run, and in the loop's queue.  One reference from the box, one for the call, one
-    from the waiter's callback; a second one that is part of the cycle (``self.task = ...`` in an object that only the task
-    keeps) is let through as well.
+    A task that waits for nothing is ready to run, and in the loop's queue.
     """
-    return interpreter.waiter_of(box[0]) is not None and sys.getrefcount(box[0]) <= 4  # noqa: PLR2004
+    return interpreter.waiter_of(box[0]) is not None and sys.getrefcount(box[0]) <= FEW
 
 
 def cheapest_first(tasks: list[Any]) -> list[weakref.ref[Any]]:

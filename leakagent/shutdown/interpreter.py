@@ -21,8 +21,10 @@ began.  Windows and macOS: by reading only.
 
 from __future__ import annotations
 
+import _operator
 import _signal  # type: ignore[import-not-found]
 import _thread
+import _weakref
 import os
 import sys
 
@@ -219,6 +221,50 @@ def cancel_all_tasks_owner() -> tuple[Any, str] | None:
     return (runners, "_cancel_all_tasks") if hasattr(runners, "_cancel_all_tasks") else None
 
 
+def task_registry() -> Any:  # noqa: ANN401 - a WeakSet
+    """Return the set that every task puts itself into by its method ``add``, or None: 3.14 and newer have a list in C.
+
+    It was ``asyncio.tasks._all_tasks`` up to 3.11.  3.14 keeps the name for tasks that are not asyncio's own.
+    """
+    tasks = sys.modules.get("asyncio.tasks")
+    if sys.version_info >= (3, 14) or not _has_gil():
+        return None
+    return getattr(tasks, "_scheduled_tasks", getattr(tasks, "_all_tasks", None))
+
+
+def register_task(task: object) -> None:
+    """Put something into asyncio's registry in the way in which tasks do it."""
+    sys.modules["asyncio.tasks"]._register_task(task)  # noqa: SLF001
+
+
+#: Names and variables in the code of ``asyncio.create_task`` and ``BaseEventLoop.create_task``, with what such code does.
+_CREATE_TASK = {
+    ("events get_running_loop create_task _set_task_name", "coro name loop task"): "name, set later",
+    ("events get_running_loop create_task _set_task_name", "coro name context loop task"): "context, name set later",
+    ("events get_running_loop create_task", "coro name context loop task"): "context",
+    ("events get_running_loop create_task", "coro kwargs loop"): "any",
+    ("_check_closed _task_factory tasks Task _source_traceback _set_task_name", "self coro name task"): "name",
+    ("_check_closed _task_factory tasks Task _source_traceback _set_task_name", "self coro name context task"): "context",
+    ("_check_closed _task_factory tasks Task _source_traceback set_name", "self coro name context task"): "context",
+    ("_check_closed _task_factory tasks Task _source_traceback", "self coro kwargs task"): "any",
+}
+
+
+def create_task_form(function: Any) -> str:  # noqa: ANN401 - a function
+    """Say which of the known forms a ``create_task`` function has; empty if it is none of them, or if there is no global lock.
+
+    Read in 3.10.13, 3.11.7, 3.12.1, 3.13.0, 3.14.8 and 3.15.0; a patch release may change them.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None or not _has_gil():
+        return ""
+    return _CREATE_TASK.get((" ".join(code.co_names), " ".join(code.co_varnames)), "")
+
+
+def _has_gil() -> bool:
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
 def waiter_of(task: object) -> object:
     """Return the future that a task waits for, or None."""
     return getattr(task, "_fut_waiter", None)
@@ -256,6 +302,18 @@ def is_server_side(transport: object) -> bool:
 def frames() -> dict[int, FrameType]:
     """Return the frame that each thread runs now."""
     return sys._current_frames()  # noqa: SLF001
+
+
+#: Follows a weak reference: ``operator.call`` of 3.11 and newer, or the slower method of the type.
+call: Any = getattr(_operator, "call", _weakref.ref.__call__)
+
+#: `waiter_of` for tasks of asyncio's own, faster.
+waits = _operator.attrgetter("_fut_waiter")
+
+
+def task_done() -> Any:  # noqa: ANN401 - a method
+    """Return the method ``done`` of asyncio's own tasks, whose call costs less than one by name."""
+    return sys.modules["asyncio.tasks"].Task.done
 
 
 def silence_destroyed(task: object) -> None:

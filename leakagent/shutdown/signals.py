@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 _CALLBACKS = {
-    ("leakagent.instrumentation.asyncio_tasks", "_on_collection"),
+    ("leakagent.instrumentation.task_window", "_on_collection"),
     ("leakagent.core.registry", "__call__"),
     ("leakagent.watcher", "_on_collection"),
     ("leakagent.agent", "_before_fork"),

@@ -61,7 +61,7 @@ FAULTS: dict[str, tuple[str, set[str]]] = {
     "sites": ("from leakagent.core import registry\nregistry.creating_frame = boom", {"executors", "threads", "processes"}),
     "proofs": ("from leakagent.instrumentation import asyncio_tasks\nasyncio_tasks.is_lost = boom", {"asyncio loops"}),
     "the collector's hook": (
-        "from leakagent.instrumentation import asyncio_tasks\nasyncio_tasks.Tasks._hold = boom",
+        "from leakagent.instrumentation import task_window\ntask_window.Window._hold = boom",
         {"asyncio tasks"},
     ),
     "fingerprints": ("from leakagent.report import fingerprint\nfingerprint.complete = boom", {"end of the program"}),

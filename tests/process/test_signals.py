@@ -522,7 +522,7 @@ def test_a_signal_in_the_middle_of_a_collection(started: Callable[..., Started])
         + """
 import asyncio, gc
 from leakagent import agent
-tasks = agent.current().parts["asyncio"]
+tasks = agent.current().parts["asyncio"].window
 hold = tasks._hold
 def hold_and_signal(generation):
     tasks._hold = hold

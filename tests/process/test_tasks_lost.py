@@ -263,7 +263,7 @@ from leakagent import agent
 taken, stop = threading.Event(), threading.Event()
 
 def keep():
-    with agent.current().parts["asyncio"]._lock:
+    with agent.current().parts["asyncio"].window._lock:
         taken.set()
         stop.wait()
 

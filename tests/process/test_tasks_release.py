@@ -93,11 +93,11 @@ async def main():
         asyncio.create_task(work(number))
         if number % 50 == 0:
             await asyncio.sleep(0)
-            held = len(tasks._young) // 4 + len(tasks._recent) + len(tasks._middle) + len(tasks._old) + len(tasks._held)
+            held = len(tasks.table.noted()) + len(tasks.window.held)
             largest = max(largest, held)
     await asyncio.sleep(0.05)
     print(largest < 6_000, largest)
-    print(len(tasks._held), len(tasks.lost), len(tasks.left))
+    print(len(tasks.window.held), len(tasks.lost), len(tasks.left))
 
 asyncio.run(main())
 """
@@ -118,7 +118,7 @@ async def main():
     before = sys.getrefcount(task)
     for generation in (0, 1, 2):
         gc.collect(generation)
-        print(sys.getrefcount(task) - before, agent.current().parts["asyncio"]._held)
+        print(sys.getrefcount(task) - before, agent.current().parts["asyncio"].window.held)
     task.cancel()
 
 asyncio.run(main())
