@@ -10,7 +10,11 @@ PARTS = {
     "processes": ("multiprocess", "Processes"),
     "chromadb": ("chromadb", "ChromaClients"),
     "lancedb": ("lancedb", "LanceConnections"),
+    "uvicorn": ("uvicorn", "Uvicorn"),
 }
+
+#: Parts that know a server (`leakagent.instrumentation.servers`).
+SERVERS = frozenset({"uvicorn"})
 
 #: Module of the program -> the part that patches it.
 TARGETS = {
@@ -27,4 +31,8 @@ TARGETS = {
     "lancedb.db": "lancedb",
     "lancedb.table": "lancedb",
     "lancedb.background_loop": "lancedb",
+    "uvicorn.server": "uvicorn",
+    "uvicorn.lifespan.on": "uvicorn",
+    "uvicorn.supervisors.multiprocess": "uvicorn",
+    "uvicorn.supervisors.basereload": "uvicorn",
 }
