@@ -83,12 +83,12 @@ class Ending:
         if not state.number and self.agent.signals.main_has_ended and not hasattr(sys, "ps1"):
             # Ctrl+C counts: the program was asked to end.  A console keeps the last one that was pressed in it.
             state.set(self.agent.exit_status()[1] or 0)
-        self._asked = self.agent.signals.main_has_ended and not state.number and state.is_asked
-        if state.number or self._asked:
-            self._hurry()
         if self.agent.signals.main_has_ended:
             for server in self._servers():
                 guard.call("servers", server.finish)
+        self._asked = self.agent.signals.main_has_ended and not state.number and state.is_asked
+        if state.number or self._asked:
+            self._hurry()
 
     # -- after a signal ----------------------------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+import weakref
+from contextlib import suppress
 
 from leakagent import guard
 from leakagent.core.findings import BLOCKS_EXIT
@@ -50,6 +52,9 @@ FIX_REQUEST = (
     "end it when the client or the server goes: look at `await request.is_disconnected()`, wait with timeouts; "
     "uvicorn --timeout-graceful-shutdown SECONDS bounds it without leakagent"
 )
+
+#: What to write where a request is answered in a thread or a process of its own.
+FIX_TIMEOUTS = "give the calls of the request a timeout, and keep long work in a queue outside of the server"
 
 #: What to write where the clean-up of an application hangs.
 FIX_LIFESPAN = "give every wait after the lifespan's yield a timeout: await asyncio.wait_for(..., timeout=3)"
@@ -102,18 +107,19 @@ class Server:
         self._watchdog: Watchdog | None = None
         self._number = 0
         self._told_at = 0.0
+        self._noted: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def forked(self) -> None:
         """Forget what the parent's server has cut off: this is a forked child."""
         self.cut.clear()
         self._watchdog = None
-        self._number = 0
+        self._number, self._told_at = 0, 0.0
 
     def told(self, number: int, more: float = 0.0) -> None:
         """Note that the server was told to end, once, and have it ended by force when the budget is over.
 
         Args:
-            number: The signal; called in its handler.
+            number: The signal; called in its handler.  Ctrl+C where it is not known which one it was.
             more: Seconds that the user gave the server for its own end.
 
         """
@@ -183,6 +189,9 @@ class Server:
             action: What is done about it.
 
         """
+        if task in self._noted:
+            return
+        self._noted.add(task)
         scope = scope_of(task)
         name = _request_name(scope)
         evidence = f"{name} was still open {self.seconds():.1f} s after {signal_name(self._number)}"
@@ -237,7 +246,8 @@ async def end_tasks(tasks: list[Any]) -> None:
     """Cancel tasks that are not done, and wait for them, but not for long."""
     left = [task for task in tasks if not task.done()]
     for task in left:
-        task.cancel()
+        with suppress(RecursionError):  # a task that waits for itself
+            task.cancel()
     if left:
         await sys.modules["asyncio"].wait(left, timeout=CANCEL_SECONDS)
 
@@ -297,7 +307,7 @@ def waiting_frames(task: Any) -> Iterator[FrameType]:  # noqa: ANN401 - a task
             return
 
 
-def main_frame_of_yours(frame: FrameType | None) -> FrameType | None:
+def frame_of_yours(frame: FrameType | None) -> FrameType | None:
     """Return the innermost frame of the program's own among ``frame`` and its callers."""
     while frame is not None and owner_of(frame.f_code.co_filename) != YOURS:
         frame = frame.f_back

@@ -89,7 +89,8 @@ class Uvicorn(Server):
             begin = time.monotonic()
             if server.config.timeout_graceful_shutdown is not None:
                 await original(server)
-            elif not await bounded(original(server), lambda: self.is_over(begin)):
+            # A second Ctrl+C: `asyncio.Server.wait_closed` waits for the connections nevertheless (3.12 and newer).
+            elif not await bounded(original(server), lambda: self.is_over(begin) or (self.is_told() and server.force_exit)):
                 # What `Server.shutdown` expects when its own limit is reached: it cancels the tasks.
                 guard.call("uvicorn", self._note_requests, server)
                 raise sys.modules["asyncio"].TimeoutError

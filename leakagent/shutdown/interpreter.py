@@ -234,6 +234,15 @@ def thread_frame(thread: Thread) -> FrameType | None:
     return None if thread.ident is None else sys._current_frames().get(thread.ident)  # noqa: SLF001
 
 
+def raise_in(thread: Thread, error: type[BaseException]) -> bool:
+    """Raise an exception in another thread at its next instruction (``PyThreadState_SetAsyncExc``); returns whether it will be."""
+    import ctypes
+
+    if thread.ident is None or not hasattr(ctypes, "pythonapi"):
+        return False
+    return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error)))
+
+
 #: ``sys._getframe``: the frame that many calls above the caller (documented, "for internal and specialized purposes only").
 frame_of = sys._getframe  # noqa: SLF001
 
