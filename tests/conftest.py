@@ -187,6 +187,15 @@ class Server:
         assert self.process.poll() is None, self.log
         return bool(self.get())
 
+    def accepts(self) -> bool:
+        """Say whether it still accepts connections."""
+        parts = urllib.parse.urlsplit(self.url)
+        try:
+            socket.create_connection((parts.hostname, parts.port), timeout=5).close()
+        except OSError:
+            return False
+        return True
+
     def end_by(self, signum: int) -> int:
         """Send it a signal and return its status."""
         self.process.send_signal(signum)
