@@ -175,10 +175,16 @@ class Server:
         except (urllib.error.URLError, OSError):
             return ""
 
+    @property
+    def _address(self) -> tuple[str, int]:
+        parts = urllib.parse.urlsplit(self.url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        return parts.hostname, parts.port
+
     def open(self, path: str = "") -> socket.socket:
         """Send a request and return the connection, on which nobody has read."""
-        parts = urllib.parse.urlsplit(self.url)
-        client = socket.create_connection((parts.hostname, parts.port), timeout=60)
+        client = socket.create_connection(self._address, timeout=60)
         client.sendall(f"GET /{path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
         return client
 
@@ -189,9 +195,8 @@ class Server:
 
     def accepts(self) -> bool:
         """Say whether it still accepts connections."""
-        parts = urllib.parse.urlsplit(self.url)
         try:
-            socket.create_connection((parts.hostname, parts.port), timeout=5).close()
+            socket.create_connection(self._address, timeout=5).close()
         except OSError:
             return False
         return True

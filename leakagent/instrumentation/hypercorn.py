@@ -15,7 +15,7 @@ from leakagent.core.findings import CANCELLED, KILLED, REFUSED_CLEANUP
 from leakagent.core.records import PROCESS, TASK
 from leakagent.shutdown import interpreter
 
-from .servers import FIX_LIFESPAN, Server, place_of
+from .servers import FIX_LIFESPAN, POLL_SECONDS, Server, end_tasks, place_of, place_of_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,22 +53,47 @@ class Hypercorn(Server):
             except Exception:
                 # The other one that is waited for is ``--max-requests``.
                 if type(getattr(shutdown_event, "__self__", None)).__name__ != "EventWrapper":
-                    guard.call("hypercorn", self.told, interpreter.CTRL_C)
+                    guard.call("hypercorn", self._told)
                 raise
 
         return raise_shutdown
+
+    def _told(self) -> None:
+        self.told(interpreter.CTRL_C, known=False)
+        asyncio = sys.modules["asyncio"]
+        for task in asyncio.all_tasks():
+            coro = task.get_coro()
+            frame = getattr(coro, "cr_frame", None)
+            if frame is not None and frame.f_code.co_name == "worker_serve":
+                config, tasks = frame.f_locals["config"], frame.f_locals["server_tasks"]
+                asyncio.get_running_loop().call_later(
+                    config.graceful_timeout, guard.call, "hypercorn", self._close, coro, config, tasks
+                )
+
+    def _close(self, coro: Any, config: Any, tasks: set[Any]) -> None:  # noqa: ANN401
+        """Close the connections, if that is what hypercorn waits for; it cancels the requests itself then, whose time is over."""
+        if getattr(coro.cr_await, "__name__", "") != "wait_closed":
+            return
+        config.graceful_timeout = POLL_SECONDS
+        for task in list(tasks):
+            frame = getattr(task.get_coro(), "cr_frame", None)
+            if frame is not None and "writer" in frame.f_locals:
+                frame.f_locals["writer"].transport.abort()
 
     def _make_handle(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def _handle(app: Any, config: Any, scope: Any, *args: Any) -> None:  # noqa: ANN401
             try:
                 await original(app, config, scope, *args)
-            except sys.modules["asyncio"].CancelledError:
+            except sys.modules["asyncio"].CancelledError as error:
                 # Not when the client goes.
                 if self.is_told() and self.seconds() >= config.graceful_timeout:
-                    guard.call("hypercorn", self.add_request, sys.modules["asyncio"].current_task(), CANCELLED)
+                    guard.call("hypercorn", self._note_request, error)
                 raise
 
         return _handle
+
+    def _note_request(self, error: BaseException) -> None:
+        self.add_request(sys.modules["asyncio"].current_task(), CANCELLED, place_of_error(error))
 
     def _make_lifespan(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def wait_for_shutdown(lifespan: Any) -> None:  # noqa: ANN401
@@ -78,19 +103,23 @@ class Hypercorn(Server):
                 await original(lifespan)
             except Exception as error:
                 if type(error).__name__ == "LifespanTimeoutError":
-                    guard.call("hypercorn", self._note_lifespan, lifespan)
+                    await end_tasks(guard.call("hypercorn", self._note_lifespan, lifespan) or [])
                 raise
             finally:
                 guard.call("hypercorn", self.ended)
 
         return wait_for_shutdown
 
-    def _note_lifespan(self, lifespan: Any) -> None:  # noqa: ANN401
+    def _note_lifespan(self, lifespan: Any) -> list[Any]:  # noqa: ANN401
+        """Note the task that runs the application's clean-up, and return it in a list."""
+        found = []
         for task in sys.modules["asyncio"].all_tasks():
             frame = getattr(task.get_coro(), "cr_frame", None)
             if frame is not None and frame.f_code.co_name == "handle_lifespan" and frame.f_locals.get("self") is lifespan:
-                evidence = f"the application's clean-up was not done {self.seconds():.1f} s after the server was told to end"
+                evidence = f"the application's clean-up was not done {self.since_told()}"
                 self.add(TASK, "lifespan", evidence, CANCELLED, place=place_of(task), fix=FIX_LIFESPAN)
+                found.append(task)
+        return found
 
     # -- parent ------------------------------------------------------------------------------------------------------
 

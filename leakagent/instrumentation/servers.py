@@ -107,6 +107,7 @@ class Server:
         self._watchdog: Watchdog | None = None
         self._number = 0
         self._told_at = 0.0
+        self._word = ""
         self._noted: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def forked(self) -> None:
@@ -115,18 +116,20 @@ class Server:
         self._watchdog = None
         self._number, self._told_at = 0, 0.0
 
-    def told(self, number: int, more: float = 0.0) -> None:
+    def told(self, number: int, more: float = 0.0, *, known: bool = True) -> None:
         """Note that the server was told to end, once, and have it ended by force when the budget is over.
 
         Args:
-            number: The signal; called in its handler.  Ctrl+C where it is not known which one it was.
+            number: The signal; called in its handler.  SIGTERM if the server ends itself by it, else that of Ctrl+C.
             more: Seconds that the user gave the server for its own end.
+            known: Whether it was this signal.
 
         """
         if self._number:
             return
         self._number, self._told_at = number, time.monotonic()
-        self._watchdog = Watchdog(_ForcedEnd(self.ending(), number))
+        self._word = signal_name(number) if known else "the server was told to end"
+        self._watchdog = Watchdog(_ForcedEnd(self.ending(), number, self._word))
         self._watchdog.arm(self.budget + more)
 
     def is_told(self) -> bool:
@@ -181,12 +184,17 @@ class Server:
         record = Record(0, kind, *place, time.monotonic() - age, os.getpid(), name=name)
         self.cut.append(Cut(record, reason, [evidence], action, fix))
 
-    def add_request(self, task: Any, action: str) -> None:  # noqa: ANN401 - a task
+    def since_told(self) -> str:
+        """Return in words how long it is since the server was told to end."""
+        return f"{self.seconds():.1f} s after {self._word}"
+
+    def add_request(self, task: Any, action: str, place: tuple[CodeType | None, int] | None = None) -> None:  # noqa: ANN401 - a task
         """Note the request that a task of an ASGI server answers.
 
         Args:
             task: Its coroutine is a method of an object that has the ASGI ``scope``, or gets that as an argument.
             action: What is done about it.
+            place: Where it waits, if that can't be seen any more.
 
         """
         if task in self._noted:
@@ -194,20 +202,21 @@ class Server:
         self._noted.add(task)
         scope = scope_of(task)
         name = _request_name(scope)
-        evidence = f"{name} was still open {self.seconds():.1f} s after {signal_name(self._number)}"
-        self.add(TASK, name, evidence, action, place=_endpoint(scope) or place_of(task), fix=FIX_REQUEST)
+        evidence = f"{name} was still open {self.since_told()}"
+        self.add(TASK, name, evidence, action, place=_endpoint(scope) or place or place_of(task), fix=FIX_REQUEST)
 
 
 class _ForcedEnd:
     """What the watchdog does when a server does not end (`leakagent.shutdown.watchdog.End`)."""
 
-    def __init__(self, ending: Any, number: int) -> None:  # noqa: ANN401 - see `Server.ending`
+    def __init__(self, ending: Any, number: int, word: str) -> None:  # noqa: ANN401 - see `Server.ending`
         self._ending = ending
         self._number = number
+        self._word = word
 
     def what(self) -> str:
         """Say what takes too long; a child says nothing."""
-        return f"the server's end after {signal_name(self._number)}" if self._ending.what() else ""
+        return f"the server's end after {self._word}" if self._ending.what() else ""
 
     def last_words(self) -> None:
         """Tell what is still open."""
@@ -284,6 +293,17 @@ def place_of(task: Any) -> tuple[CodeType | None, int]:  # noqa: ANN401 - a task
     mine = [frame for frame in frames if owner_of(frame.f_code.co_filename) == YOURS]
     frame = mine[-1] if mine else frames[0] if frames else None
     return (None, 0) if frame is None else (frame.f_code, frame.f_lasti)
+
+
+def place_of_error(error: BaseException) -> tuple[CodeType | None, int]:
+    """Return code and offset of the innermost frame of the program's own in which an exception was raised."""
+    place: tuple[CodeType | None, int] = None, 0
+    trace = error.__traceback__
+    while trace is not None:
+        if owner_of(trace.tb_frame.f_code.co_filename) == YOURS:
+            place = trace.tb_frame.f_code, trace.tb_lasti
+        trace = trace.tb_next
+    return place
 
 
 def waiting_frames(task: Any) -> Iterator[FrameType]:  # noqa: ANN401 - a task

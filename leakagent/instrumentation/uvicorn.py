@@ -20,7 +20,7 @@ from leakagent import guard
 from leakagent.core.findings import CANCELLED, KILLED, REFUSED_CLEANUP
 from leakagent.core.records import PROCESS, TASK
 
-from .servers import FIX_LIFESPAN, Server, bounded, end_tasks, place_of, signal_name
+from .servers import FIX_LIFESPAN, Server, bounded, end_tasks, place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Uvicorn(Server):
 
     def _note_lifespan(self, lifespan: Any) -> None:  # noqa: ANN401
         for task in _lifespan_tasks(lifespan):
-            evidence = f"the application's clean-up was not done {self.seconds():.1f} s after {signal_name(self._number)}"
+            evidence = f"the application's clean-up was not done {self.since_told()}"
             self.add(TASK, "lifespan", evidence, CANCELLED, place=place_of(task), fix=FIX_LIFESPAN)
 
     # -- supervisors -------------------------------------------------------------------------------------------------

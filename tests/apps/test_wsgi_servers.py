@@ -133,9 +133,7 @@ def test_gunicorn_request_in_flight_is_answered(start: Callable[..., Any], until
 
 
 @pytest.mark.parametrize("worker", WORKERS)
-def test_gunicorn_request_that_does_not_end_is_ended(
-    start: Callable[..., Any], until: Callable[..., None], worker: str
-) -> None:
+def test_gunicorn_request_that_does_not_end_is_ended(start: Callable[..., Any], until: Callable[..., None], worker: str) -> None:
     server = start([*GUNICORN, *WORKERS[worker]])
     with server.open("sleeps"):
         until(lambda: "OPEN" in server.log, "the request has begun")
@@ -177,9 +175,7 @@ def test_gunicorn_own_limit_counts(start: Callable[..., Any], until: Callable[..
     assert server.report["findings"] == []
 
 
-def test_gunicorn_workers_that_are_replaced_finish_their_requests(
-    start: Callable[..., Any], until: Callable[..., None]
-) -> None:
+def test_gunicorn_workers_that_are_replaced_finish_their_requests(start: Callable[..., Any], until: Callable[..., None]) -> None:
     server = start(GUNICORN, grace=0.1, budget=2)
     with server.open("finishes") as client:
         until(lambda: "OPEN" in server.log, "the request has begun")

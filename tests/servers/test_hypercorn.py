@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 APP = """\
 import asyncio, os
@@ -124,8 +125,7 @@ def test_ends(  # noqa: PLR0917 - fixtures
     assert not any(map(lives, pids(server))), server.log
     assert "is cut off here" not in server.log
     assert server.report["agent"]["disabled"] == []
-    # hypercorn's own status, when its lifespan does not end.
-    assert status == (1 if variant == "lifespan_hang" else 0), server.log
+    assert status == (1 if variant == "lifespan_hang" and not workers else 0), server.log
     found = {(one["reason"], one["site"]["line"]) for one in server.report["findings"] if one["owner"] == "yours"}
     assert found == ({(told, line(variant))} if told else set()), server.log
 
@@ -146,3 +146,13 @@ def test_a_request_in_flight_is_answered_although_the_other_worker_has_ended(
     assert server.ended() == 0, server.log
     assert not any(map(lives, pids(server))), server.log
     assert server.report["findings"] == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_status_as_without_the_agent(start: Callable[..., Any], tmp_path: Path, workers: int, signum: int) -> None:
+    # hypercorn's own limit for a lifespan is a minute, unless one sets it.
+    config = tmp_path / "hypercorn.toml"
+    config.write_text("shutdown_timeout = 0.5\n", encoding="utf-8")
+    statuses = [start("lifespan_hang", "-c", str(config), workers=workers, agent=agent).end_by(signum) for agent in (False, True)]
+    assert statuses[0] == statuses[1] == (0 if workers else 1)
