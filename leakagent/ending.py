@@ -416,7 +416,7 @@ class Ending:
 
     def _threads(self) -> list[Finding]:
         threads = self.agent.parts.get("threads")
-        workers = set(interpreter.worker_threads())
+        workers = set(interpreter.worker_threads()).union(*(server.threads for server in self._servers()))
         found = []
         for thread, where in self._stuck.items():
             record = None if threads is None else threads.record_of(thread)

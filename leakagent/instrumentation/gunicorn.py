@@ -14,9 +14,10 @@ import sys
 import time
 
 from leakagent import guard
-from leakagent.core.findings import CANCELLED, KILLED, REFUSED_CLEANUP
+from leakagent.core.findings import CANCELLED, KILLED, REFUSED_CLEANUP, RELEASED
 from leakagent.core.records import PROCESS, THREAD
 from leakagent.core.sites import YOURS, owner_of
+from leakagent.shutdown import interpreter
 from leakagent.shutdown.signals import state
 
 from .servers import FIX_TIMEOUTS, Server
@@ -106,14 +107,20 @@ class Gunicorn(Server):
     def _make_handle_quit(self, original: Callable[..., None]) -> Callable[..., None]:
         def handle_quit(worker: Any, sig: int, frame: FrameType | None) -> None:  # noqa: ANN401
             if self._told_at:
-                guard.call("gunicorn", self._note_request, frame)
+                guard.call("gunicorn", self._note_requests, worker, frame)
             guard.call("gunicorn", self._worker_told, worker)
             original(worker, sig, frame)
 
         return handle_quit
 
-    def _note_request(self, frame: FrameType | None) -> None:
-        """Note the request that the main thread of a sync worker answers."""
+    def _note_requests(self, worker: Any, frame: FrameType | None) -> None:  # noqa: ANN401
+        """Note the requests that a worker answers, in its main thread, where the handler interrupts it, or in threads."""
+        self._note_request(frame, CANCELLED)
+        for thread in interpreter.pool_threads(getattr(worker, "tpool", None)):
+            if self._note_request(interpreter.thread_frame(thread), RELEASED):
+                self.threads.add(thread)
+
+    def _note_request(self, frame: FrameType | None, action: str) -> bool:
         found = None
         while frame is not None:
             name = str(frame.f_globals.get("__name__", ""))
@@ -122,12 +129,12 @@ class Gunicorn(Server):
             if found is None and owner_of(frame.f_code.co_filename) == YOURS:
                 found = frame
             frame = frame.f_back
-        if found is not None and frame is not None:
-            evidence = f"the request in flight was not done {self.seconds():.1f} s after the worker was told to end"
-            place = (found.f_code, found.f_lasti)
-            self.add(
-                THREAD, "request", evidence, CANCELLED, place=place, fix=FIX_TIMEOUTS + "; gunicorn --graceful-timeout SECONDS"
-            )
+        if found is None or frame is None:
+            return False
+        evidence = f"the request in flight was not done {self.seconds():.1f} s after the worker was told to end"
+        place = (found.f_code, found.f_lasti)
+        self.add(THREAD, "request", evidence, action, place=place, fix=FIX_TIMEOUTS + "; gunicorn --graceful-timeout SECONDS")
+        return True
 
 
 def _quit_signal() -> int:

@@ -34,6 +34,7 @@ from leakagent.shutdown.watchdog import Watchdog
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+    from threading import Thread
     from types import CodeType, FrameType
     from typing import Any
 
@@ -87,6 +88,7 @@ class Server:
 
     Attributes:
         cut: What was cut off, for the report.
+        threads: Threads that are told there, and not a second time as what keeps the process.
         ending: Returns what runs the end of this process (`leakagent.ending.Ending`).
         signals: The agent's signals.
         grace: Seconds that each of the server's waits gets.
@@ -102,6 +104,7 @@ class Server:
         # Requests, lifespan and leftover tasks come one after the other.
         self.grace = min(settings.grace, settings.budget / 3)
         self.cut: list[Cut] = []
+        self.threads: weakref.WeakSet[Thread] = weakref.WeakSet()
         self.ending: Callable[[], Any]
         self.signals: Signals
         self._watchdog: Watchdog | None = None

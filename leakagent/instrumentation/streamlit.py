@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 import time
 
-from leakagent.core.findings import CANCELLED, NONE, REFUSED_CLEANUP
+from leakagent.core.findings import CANCELLED, NONE, REFUSED_CLEANUP, RELEASED
 from leakagent.core.records import THREAD
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.signals import state
@@ -71,9 +71,11 @@ class Streamlit(Server):
             if not thread.is_alive():
                 evidence = "the script was at work when the server ended, and was stopped"
                 self.add(THREAD, "script", evidence, CANCELLED, place=place, fix=FIX)
-            elif thread.daemon:
+            else:
+                self.threads.add(thread)
                 evidence = f"the script did not end in {seconds:.1f} s, and is cut off with the process"
-                self.add(THREAD, "script", evidence, NONE, reason=REFUSED_CLEANUP, place=place, fix=FIX)
+                action = NONE if thread.daemon else RELEASED
+                self.add(THREAD, "script", evidence, action, reason=REFUSED_CLEANUP, place=place, fix=FIX)
 
 
 def _scripts() -> list[Thread]:

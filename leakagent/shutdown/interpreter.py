@@ -65,7 +65,7 @@ def pool_load(pool: Executor) -> tuple[int, int]:
     return queue.qsize(), sum(1 for frame in frames if frame is not None and frame.f_code.co_name != "_worker")
 
 
-def pool_threads(pool: Executor) -> list[Thread]:
+def pool_threads(pool: Executor | None) -> list[Thread]:
     """Return the worker threads of a ``ThreadPoolExecutor``."""
     return list(getattr(pool, "_threads", ()))
 

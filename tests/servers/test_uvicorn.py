@@ -162,7 +162,7 @@ def test_ends(start: Callable[..., Any], until: Callable[..., None], variant: st
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
-    ("variant", "says"), [("stream", "Waiting for"), ("lifespan_hang", "CLEANING"), ("swallow", "SWALLOWED")]
+    ("variant", "says"), [("stream", "Waiting for connections"), ("lifespan_hang", "CLEANING"), ("swallow", "SWALLOWED")]
 )
 def test_a_second_ctrl_c_ends_it_at_once(
     start: Callable[..., Any], until: Callable[..., None], variant: str, says: str, loop: str
