@@ -106,7 +106,8 @@ class Gunicorn(Server):
 
     def _make_handle_quit(self, original: Callable[..., None]) -> Callable[..., None]:
         def handle_quit(worker: Any, sig: int, frame: FrameType | None) -> None:  # noqa: ANN401
-            if self._told_at:
+            # Ctrl+C in a terminal sends two signals: its own, and what the arbiter makes of it.
+            if self._told_at and self.seconds() >= self.grace:
                 guard.call("gunicorn", self._note_requests, worker, frame)
             guard.call("gunicorn", self._worker_told, worker)
             original(worker, sig, frame)
@@ -129,7 +130,8 @@ class Gunicorn(Server):
             if found is None and owner_of(frame.f_code.co_filename) == YOURS:
                 found = frame
             frame = frame.f_back
-        if found is None or frame is None:
+        # Others are those of a worker that still loads the application.
+        if found is None or frame is None or frame.f_code.co_name != "handle_request":
             return False
         evidence = f"the request in flight was not done {self.seconds():.1f} s after the worker was told to end"
         place = (found.f_code, found.f_lasti)
