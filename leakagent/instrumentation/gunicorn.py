@@ -12,6 +12,7 @@ import _thread
 import os
 import sys
 import time
+from contextlib import suppress
 
 from leakagent import guard
 from leakagent.core.findings import CANCELLED, KILLED, REFUSED_CLEANUP, RELEASED
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from .patching import Patches
 
 _SETTING = "graceful_timeout"
+
+#: What the arbiter leaves for a worker whose grace is over.
+_LATE = b"late"
 
 
 class Gunicorn(Server):
@@ -71,8 +75,11 @@ class Gunicorn(Server):
 
     def _quit_workers(self, arbiter: Any) -> None:  # noqa: ANN401
         time.sleep(self.grace)
-        for pid in list(arbiter.WORKERS):
-            os.kill(pid, _quit_signal())
+        for pid, worker in list(arbiter.WORKERS.items()):
+            # In the file by which workers show that they live; nobody reads what is in it.
+            os.pwrite(worker.tmp.fileno(), _LATE, 0)
+            with suppress(ProcessLookupError):
+                os.kill(pid, _quit_signal())
 
     def _make_kill_worker(self, original: Callable[..., None]) -> Callable[..., None]:
         def kill_worker(arbiter: Any, pid: int, sig: int) -> None:  # noqa: ANN401
@@ -98,18 +105,19 @@ class Gunicorn(Server):
 
         return handle_exit
 
-    def _worker_told(self, worker: Any) -> None:  # noqa: ANN401
-        if not self._told_at:
-            self._told_at = time.monotonic()
+    def _worker_told(self, worker: Any, late: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - called by the guard
+        if late or not self._told_at:
+            self._told_at = time.monotonic() - (self.grace if late else 0)
             # Once the requests are done, nobody waits for what else the application has left, longer than for them.
-            state.ask(_quit_signal(), worker.cfg.settings[_SETTING].get())
+            state.ask(_quit_signal(), worker.cfg.settings[_SETTING].get(), self._told_at)
 
     def _make_handle_quit(self, original: Callable[..., None]) -> Callable[..., None]:
         def handle_quit(worker: Any, sig: int, frame: FrameType | None) -> None:  # noqa: ANN401
-            # Ctrl+C in a terminal sends two signals: its own, and what the arbiter makes of it.
-            if self._told_at and self.seconds() >= self.grace:
+            # Others are sent by Ctrl+C.  That SIGTERM has come before may not be known: a call that waits is not interrupted by it.
+            late = guard.call("gunicorn", _is_late, worker)
+            guard.call("gunicorn", self._worker_told, worker, late)
+            if late:
                 guard.call("gunicorn", self._note_requests, worker, frame)
-            guard.call("gunicorn", self._worker_told, worker)
             original(worker, sig, frame)
 
         return handle_quit
@@ -137,6 +145,11 @@ class Gunicorn(Server):
         place = (found.f_code, found.f_lasti)
         self.add(THREAD, "request", evidence, action, place=place, fix=FIX_TIMEOUTS + "; gunicorn --graceful-timeout SECONDS")
         return True
+
+
+def _is_late(worker: Any) -> bool:  # noqa: ANN401
+    """Say whether a worker gets its quick end from us, when the grace is over."""
+    return os.pread(worker.tmp.fileno(), len(_LATE), 0) == _LATE
 
 
 def _quit_signal() -> int:
