@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 APP = """\
-import os, threading, time
+import os, socket, threading, time
 from flask import Flask
 
 app = Flask(__name__)
@@ -36,6 +36,16 @@ def finishes():
         time.sleep(0.01)
     say("FINISHED")
     return "ok"
+
+
+@app.get("/receives")
+def receives():
+    pair = socket.socketpair()
+    say("OPEN")
+    try:
+        pair[0].recv(1)  # receives
+    finally:
+        say("LEFT")
 
 
 @app.get("/sleeps")
@@ -132,17 +142,20 @@ def test_gunicorn_request_in_flight_is_answered(start: Callable[..., Any], until
     assert server.report["findings"] == []
 
 
+@pytest.mark.parametrize("path", ["sleeps", "receives"])
 @pytest.mark.parametrize("worker", WORKERS)
-def test_gunicorn_request_that_does_not_end_is_ended(start: Callable[..., Any], until: Callable[..., None], worker: str) -> None:
+def test_gunicorn_request_that_does_not_end_is_ended(
+    start: Callable[..., Any], until: Callable[..., None], worker: str, path: str
+) -> None:
     server = start([*GUNICORN, *WORKERS[worker]])
-    with server.open("sleeps"):
+    with server.open(path):
         until(lambda: "OPEN" in server.log, "the request has begun")
         assert server.end_by(signal.SIGTERM) == 0, server.log
     assert not lives(open_pid(server))
     assert "was sent SIGKILL" not in server.log
     (finding,) = server.report["findings"]
     assert (finding["reason"], finding["kind"]) == ("blocks_exit", "thread"), server.log
-    assert finding["site"]["line"] == line(APP, "sleeps")
+    assert finding["site"]["line"] == line(APP, path)
     # In the main thread its `finally` runs.
     assert finding["action"] == ("cancelled" if worker == "sync" else "released")
     assert ("LEFT" in server.log) == (worker == "sync")
