@@ -9,7 +9,7 @@ import time
 from . import config, guard, instrumentation
 from .core.records import THREAD_POOL
 from .core.registry import Registry
-from .instrumentation import PARTS, TARGETS
+from .instrumentation import PARTS, SERVERS, TARGETS
 from .instrumentation.importhook import ImportHook
 from .instrumentation.patching import Patches
 from .shutdown import interpreter
@@ -103,6 +103,8 @@ class Agent:
             name, made = PARTS[part]
             package = __import__(f"{instrumentation.__name__}.{name}", fromlist=[made])
             self.parts[part] = getattr(package, made)(self.registry, self.settings)
+            if part in SERVERS:
+                self.parts[part].ending, self.parts[part].signals = self.ending, self.signals
         if part not in guard.disabled:
             self.parts[part].arrived(module, self.patches)
 
@@ -247,6 +249,8 @@ class Agent:
         self.registry.forget()
         if "asyncio" in self.parts:
             self.parts["asyncio"].forget()
+        for part in SERVERS.intersection(self.parts):
+            self.parts[part].forked()
         guard.disabled.clear()
 
     def exit_status(self) -> tuple[int | None, int | None]:
