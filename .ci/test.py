@@ -48,7 +48,7 @@ NEXT = Path(os.environ.get("LEAKAGENT_PYTHON_NEXT", ROOT.parent / "shared" / "to
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 
 #: What is in which environment, besides what the agent needs: extras and groups of pyproject.toml.
-ENVIRONMENTS = {"core": ["test"], "apps": ["test", "demo", "apps"], "demo": ["demo"], "check": ["dev"]}
+ENVIRONMENTS = {"core": ["test", "servers"], "apps": ["test", "servers", "demo", "apps"], "demo": ["demo"], "check": ["dev"]}
 
 KEPT_DAYS = {"run": 1, **dict.fromkeys([*ENVIRONMENTS, "build"], 14)}
 
@@ -324,7 +324,7 @@ def test(selection: list[str]) -> int:
     core = [path for path in selection if not path.startswith("tests/apps")]
     apps = [path for path in selection if path.startswith("tests/apps")]
     here = next((python for python in pythons if python.version == APPS_VERSION), pythons[0])
-    plan = [(here, "apps", apps or ["tests/apps"])] if apps or not selection else []
+    plan = [(here, "apps", apps or ["tests/apps", "tests/servers"])] if apps or not selection else []
     plan += [(python, "core", core or ["tests", "--ignore=tests/apps"]) for python in pythons if core or not selection]
     jobs = min(_number("LEAKAGENT_TEST_JOBS", min(2, os.cpu_count() or 1)), len(plan))
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder:

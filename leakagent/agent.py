@@ -9,7 +9,7 @@ import time
 from . import config, guard, instrumentation
 from .core.records import THREAD_POOL
 from .core.registry import Registry
-from .instrumentation import PARTS, TARGETS, WATCHED
+from .instrumentation import PARTS, SERVERS, TARGETS, WATCHED
 from .instrumentation.importhook import ImportHook
 from .instrumentation.patching import Patches
 from .shutdown import interpreter
@@ -120,6 +120,8 @@ class Agent:
             name, made = PARTS[part]
             package = __import__(f"{instrumentation.__name__}.{name}", fromlist=[made])
             self.parts[part] = getattr(package, made)(self.registry, self.settings)
+            if part in SERVERS:
+                self.parts[part].ending, self.parts[part].signals = self.ending, self.signals
         if part not in guard.disabled:
             self.parts[part].arrived(module, self.patches)
 
@@ -268,6 +270,8 @@ class Agent:
             self.parts["asyncio"].forget()
         if "stalls" in self.parts:
             self.parts["stalls"].forget()
+        for part in SERVERS.intersection(self.parts):
+            self.parts[part].forked()
         guard.disabled.clear()
 
     def exit_status(self) -> tuple[int | None, int | None]:

@@ -12,6 +12,7 @@ from .core.findings import Finding, Report
 from .core.records import DROPPED, LANCEDB_TABLE, THREAD_POOL, Record
 from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
+from .instrumentation import SERVERS
 from .processes import family
 from .shutdown import interpreter
 from .shutdown.closing import (
@@ -56,6 +57,7 @@ class Ending:
         self._closed: dict[int, str] = {}
         self._pending: list[Observation] = []
         self._hurried = False
+        self._asked = False
         self._told_already = False
         self._began = 0.0
         self._ended_children: dict[int, tuple[str, float]] = {}
@@ -82,7 +84,11 @@ class Ending:
         if not state.number and self.agent.signals.main_has_ended and not hasattr(sys, "ps1"):
             # Ctrl+C counts: the program was asked to end.  A console keeps the last one that was pressed in it.
             state.set(self.agent.exit_status()[1] or 0)
-        if state.number:
+        if self.agent.signals.main_has_ended:
+            for server in self._servers():
+                guard.call("servers", server.finish)
+        self._asked = self.agent.signals.main_has_ended and not state.number and state.is_asked
+        if state.number or self._asked:
             self._hurry()
 
     # -- after a signal ----------------------------------------------------------------------------------------------
@@ -118,7 +124,7 @@ class Ending:
 
     def _end_children(self, workers: list[Any], seconds: float) -> tuple[int, int]:
         children = [record.resource() for record, _ in self._children]
-        if state.number != interpreter.CTRL_C:
+        if (state.number or state.asked) != interpreter.CTRL_C:
             self._ended_children = end_processes(children, seconds)
         # Workers have a job each to finish, and a terminal sends Ctrl+C to children as well: they have begun to end.
         while any(process.is_alive() for process in children + workers) and time.monotonic() < self._grace_end():
@@ -128,11 +134,11 @@ class Ending:
         return len(children) + len(workers), sum(action == f.KILLED for action, _ in ended.values())
 
     def _grace_end(self) -> float:
-        return max(state.since, self._began) + self.agent.settings.grace
+        return (state.asked_since if self._asked else max(state.since, self._began)) + self.agent.settings.grace
 
     def _deadline(self) -> float | None:
         """Return when the waiting ends, if a signal has come, be it now."""
-        if not state.number:
+        if not state.number and not self._asked:
             return None
         self._hurry()
         return self._grace_end()
@@ -153,7 +159,7 @@ class Ending:
     def forced(self) -> None:
         """End the process, and before it the children that nobody would end any more."""
         processes = self.agent.parts.get("processes")
-        for record in processes.alive() if processes is not None and state.number else ():
+        for record in processes.alive() if processes is not None and (state.number or self._asked) else ():
             guard.call("children", record.resource().kill)
         if state.number:
             die_by(state.number)
@@ -329,7 +335,7 @@ class Ending:
         report.started, report.ended = agent.started, time.time()
         report.status, report.signal = agent.exit_status()
         found: list[Finding] = []
-        for build in (self._tasks, self._thread_pools, self._threads, self._processes):
+        for build in (self._tasks, self._thread_pools, self._threads, self._processes, self._cut_off):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
         found += guard.call("detector stalls", stalls_of, agent) or []
         for records in left.values():
@@ -410,7 +416,7 @@ class Ending:
 
     def _threads(self) -> list[Finding]:
         threads = self.agent.parts.get("threads")
-        workers = set(interpreter.worker_threads())
+        workers = set(interpreter.worker_threads()).union(*(server.threads for server in self._servers()))
         found = []
         for thread, where in self._stuck.items():
             record = None if threads is None else threads.record_of(thread)
@@ -439,6 +445,17 @@ class Ending:
         how = "ended on SIGTERM" if action == f.TERMINATED else "killed"
         reason = f.BLOCKS_EXIT if action == f.TERMINATED else f.REFUSED_CLEANUP
         return self._finding(record, reason, evidence=[f"{how} after {seconds:.1f} s"], action=action)
+
+    def _servers(self) -> list[Any]:
+        return [self.agent.parts[name] for name in sorted(SERVERS.intersection(self.agent.parts))]
+
+    def _cut_off(self) -> list[Finding]:
+        found = []
+        for cut in [cut for server in self._servers() for cut in server.cut]:
+            finding = self._finding(cut.record, cut.reason, evidence=cut.evidence, action=cut.action)
+            finding.fix = cut.fix or finding.fix
+            found.append(finding)
+        return found
 
     def _client(self, record: Record) -> Finding:
         done = self._closed.get(record.id, f.NONE)

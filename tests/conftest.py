@@ -1,19 +1,25 @@
-"""What tests of real interpreters share: running a program with a clean environment, and waiting for a condition."""
+"""What tests of real interpreters share: running a program with a clean environment, waiting for a condition, and servers."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 #: Seconds for one program; generous, since machines can be ten times slower.
 DEADLINE = 120.0
@@ -136,3 +142,122 @@ def environment_fixture() -> Callable[..., dict[str, str]]:
 def until_fixture() -> Callable[..., None]:
     """Wait until a condition is true: see `wait_until`."""
     return wait_until
+
+
+class Server:
+    """A server that was started, and what it printed when it has ended."""
+
+    def __init__(self, command: Sequence[str], url: str, env: Mapping[str, str], folder: Path) -> None:
+        """Start it; its output and its report go to its folder."""
+        self.url = url
+        self.folder = folder
+        with (folder / "log").open("w", encoding="utf-8") as file:
+            self.process = subprocess.Popen(
+                command,
+                env=env,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it has printed so far."""
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    def get(self, path: str = "") -> str:
+        """Return what it answers, empty if it does not."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+                return str(answer.read().decode()) if answer.status == 200 else ""
+        except (urllib.error.URLError, OSError):
+            return ""
+
+    @property
+    def _address(self) -> tuple[str, int]:
+        parts = urllib.parse.urlsplit(self.url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        return parts.hostname, parts.port
+
+    def open(self, path: str = "") -> socket.socket:
+        """Send a request and return the connection, on which nobody has read."""
+        client = socket.create_connection(self._address, timeout=60)
+        client.sendall(f"GET /{path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        return client
+
+    def answers(self) -> bool:
+        """Say whether it answers; fail if it has ended."""
+        assert self.process.poll() is None, self.log
+        return bool(self.get())
+
+    def accepts(self) -> bool:
+        """Say whether it still accepts connections."""
+        try:
+            socket.create_connection(self._address, timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+    def end_by(self, signum: int) -> int:
+        """Send it a signal and return its status."""
+        self.process.send_signal(signum)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait until it has ended and return its status."""
+        try:
+            return self.process.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            pytest.fail("did not end:\n" + self.log)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON report of the agent."""
+        path = self.folder / "report.json"
+        assert path.exists(), self.log
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def port() -> int:
+    """Return a port of the loopback interface that was free a moment ago."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start a server with or without the agent, wait until it answers, and kill what is left of it after the test."""
+    started: list[Server] = []
+
+    def start(
+        command: Sequence[str],
+        url: str,
+        *,
+        agent: bool = False,
+        files: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Server:
+        folder = tmp_path / f"server{len(started)}"
+        folder.mkdir()
+        for name, text in (files or {}).items():
+            (folder / name).write_text(text, encoding="utf-8")
+        # Some servers write into the home folder, or send a greeting over the network.
+        variables = {"HOME": os.fspath(folder), "ANONYMIZED_TELEMETRY": "False", **(env or {})}
+        if agent:
+            variables |= {"LEAKAGENT": "1", "LEAKAGENT_REPORT": "text,json:report.json"}
+        server = Server(command, url, clean_environment(variables), folder)
+        started.append(server)
+        wait_until(server.answers, f"{url} answers")
+        return server
+
+    yield start
+    for server in started:
+        # Its children as well, if it has left any.
+        with suppress(ProcessLookupError):
+            os.killpg(server.process.pid, signal.SIGKILL)
+        server.process.wait()

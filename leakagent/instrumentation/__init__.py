@@ -11,7 +11,15 @@ PARTS = {
     "processes": ("multiprocess", "Processes"),
     "chromadb": ("chromadb", "ChromaClients"),
     "lancedb": ("lancedb", "LanceConnections"),
+    "uvicorn": ("uvicorn", "Uvicorn"),
+    "hypercorn": ("hypercorn", "Hypercorn"),
+    "gunicorn": ("gunicorn", "Gunicorn"),
+    "werkzeug": ("werkzeug", "Werkzeug"),
+    "streamlit": ("streamlit", "Streamlit"),
 }
+
+#: Parts that know a server (`leakagent.instrumentation.servers`).
+SERVERS = frozenset({"uvicorn", "hypercorn", "gunicorn", "werkzeug", "streamlit"})
 
 #: Module of the program -> the part that patches it.
 TARGETS = {
@@ -19,6 +27,8 @@ TARGETS = {
     "asyncio.base_events": "asyncio",
     "asyncio.runners": "asyncio",
     "uvloop": "asyncio",
+    "uvicorn._compat": "asyncio",
+    "taskgroup.runners": "asyncio",
     "threading": "threads",
     "concurrent.futures.thread": "executors",
     "concurrent.futures.process": "executors",
@@ -29,6 +39,20 @@ TARGETS = {
     "lancedb.db": "lancedb",
     "lancedb.table": "lancedb",
     "lancedb.background_loop": "lancedb",
+    "uvicorn.server": "uvicorn",
+    "uvicorn.lifespan.on": "uvicorn",
+    "uvicorn.supervisors.multiprocess": "uvicorn",
+    "uvicorn.supervisors.basereload": "uvicorn",
+    "hypercorn.run": "hypercorn",
+    "hypercorn.asyncio.run": "hypercorn",
+    "hypercorn.asyncio.lifespan": "hypercorn",
+    "hypercorn.asyncio.task_group": "hypercorn",
+    "gunicorn.arbiter": "gunicorn",
+    "gunicorn.workers.base": "gunicorn",
+    "gunicorn.workers.gthread": "gunicorn",
+    "werkzeug.serving": "werkzeug",
+    "werkzeug._reloader": "werkzeug",
+    "streamlit.runtime.scriptrunner.script_runner": "streamlit",
 }
 
 #: Modules whose objects are looked at while the program runs (`leakagent.watcher`), after they were patched.

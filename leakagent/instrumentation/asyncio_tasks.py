@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 END_PROOF_SECONDS = 0.5
 
 
+#: Have a copy of what ``asyncio.run`` does, for Python 3.10.
+_COPIES = {"uvicorn._compat", "taskgroup.runners"}
+
+
 class Tasks:
     """Sees every task of every loop."""
 
@@ -69,6 +73,9 @@ class Tasks:
             self._patch_loops(module, patches)
         elif module.__name__ == "asyncio.runners":
             self._patch_runners(module, patches)
+        elif module.__name__ in _COPIES:
+            if "_cancel_all_tasks" in vars(module):
+                patches.replace(module, "_cancel_all_tasks", self._make_cancel_all)
         else:
             self._patch_uvloop(module, patches)
 
@@ -277,7 +284,7 @@ def _main_coroutine(frame: FrameType | None) -> object:
     for _ in range(6):
         if frame is None:
             return None
-        if frame.f_code.co_name == "run" and "main" in frame.f_locals:
+        if frame.f_code.co_name in {"run", "asyncio_run"} and "main" in frame.f_locals:
             return frame.f_locals["main"]
         frame = frame.f_back
     return None

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: Written in C: they have no code object.
+_UVLOOP_HELPERS = {"Loop.shutdown_asyncgens", "Loop.shutdown_default_executor"}
+
+
 class TaskEntry(weakref.ref):  # type: ignore[type-arg]
     """The note of a task: a weak reference that knows where and when it was created."""
 
@@ -142,6 +146,8 @@ def is_helper(task: Any) -> bool:  # noqa: ANN401 - a task
     """Say whether asyncio made a task itself, at the end of a loop or of a generator."""
     coro = task.get_coro()
     if type(coro).__name__ == "async_generator_athrow":
+        return True
+    if getattr(coro, "__qualname__", "") in _UVLOOP_HELPERS:
         return True
     code = getattr(coro, "cr_code", None)
     return code is not None and code.co_filename == sys.modules["asyncio.base_events"].__file__

@@ -105,6 +105,13 @@ def wait_like_python(
 
     """
     watch = Watch(waiting)
+    try:
+        return _wait(threads, quiet, deadline, watch)
+    finally:
+        watch.close()
+
+
+def _wait(threads: Callable[[], list[Thread]], quiet: float, deadline: Callable[[], float | None], watch: Watch) -> list[Thread]:
     begin = silent_since = time.monotonic()
     pause = 0.002
     while left := threads():

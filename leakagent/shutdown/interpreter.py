@@ -67,7 +67,7 @@ def pool_load(pool: Executor) -> tuple[int, int]:
     return queue.qsize(), sum(1 for frame in frames if frame is not None and frame.f_code.co_name != "_worker")
 
 
-def pool_threads(pool: Executor) -> list[Thread]:
+def pool_threads(pool: Executor | None) -> list[Thread]:
     """Return the worker threads of a ``ThreadPoolExecutor``."""
     return list(getattr(pool, "_threads", ()))
 
@@ -324,6 +324,15 @@ def silence_destroyed(task: object) -> None:
 def thread_frame(thread: Thread) -> FrameType | None:
     """Return the frame that a thread runs now."""
     return None if thread.ident is None else sys._current_frames().get(thread.ident)  # noqa: SLF001
+
+
+def raise_in(thread: Thread, error: type[BaseException]) -> bool:
+    """Raise an exception in another thread at its next instruction (``PyThreadState_SetAsyncExc``); returns whether it will be."""
+    import ctypes
+
+    if thread.ident is None or not hasattr(ctypes, "pythonapi"):
+        return False
+    return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error)))
 
 
 #: ``sys._getframe``: the frame that many calls above the caller (documented, "for internal and specialized purposes only").

@@ -63,6 +63,11 @@ class State:
     raised = False
     #: Whether the exception is still to be raised, by the event loop.
     postponed = False
+    #: The signal that a server has handled itself, since when it has ended, and until when the end of the program counts as its
+    #: consequence: the status is the program's own, and nobody expects the whole queue any more.
+    asked = 0
+    asked_since = 0.0
+    _asked_until = 0.0
 
     def set(self, number: int) -> None:
         """Note the signal that ends the process; the first one counts."""
@@ -72,6 +77,24 @@ class State:
     def clear(self) -> None:
         """Forget it: this is a forked child."""
         self.number, self.since, self.raised, self.postponed = 0, 0.0, False, False
+        self.asked, self.asked_since, self._asked_until = 0, 0.0, 0.0
+
+    def ask(self, number: int, seconds: float, since: float = 0.0) -> None:
+        """Note that a server has ended since it was told to by a signal.
+
+        Args:
+            number: The signal.
+            seconds: How long the end of the program counts as its consequence.
+            since: When the grace of what is left began, on the clock of `time.monotonic`; now by default.
+
+        """
+        now = time.monotonic()
+        self.asked, self.asked_since, self._asked_until = number, since or now, now + seconds
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a server has ended a moment ago because of a signal, and the program may be ending because of that."""
+        return self.asked > 0 and time.monotonic() < self._asked_until
 
     def raise_postponed(self) -> None:
         """Raise the exception that a signal stands for, once."""
@@ -86,7 +109,9 @@ class State:
 
     def deadline(self, grace: float) -> float | None:
         """Return when the grace ends that everything gets after a signal, or None if none has come."""
-        return self.since + grace if self.number else None
+        if self.number:
+            return self.since + grace
+        return self.asked_since + grace if self.is_asked else None
 
 
 #: Of this process.
@@ -115,6 +140,21 @@ class Signals:
         for number in interpreter.ending_signals():
             if interpreter.has_default_action(number) and interpreter.set_handler(number, self._came):
                 self._taken.append(number)
+
+    def take_for_server(self) -> bool:
+        """Take SIGTERM in a worker that `multiprocessing` or a server has started, for as long as its server has a handler in front.
+
+        Returns:
+            Whether it was taken, and is to be given back.
+
+        """
+        number = interpreter.ending_signals()[0]
+        if number in self._taken or not interpreter.has_default_action(number):
+            return False
+        if not interpreter.in_main_thread() or not interpreter.set_handler(number, self._came):
+            return False
+        self._taken.append(number)
+        return True
 
     def give_back(self) -> None:
         """Restore the default action where nobody has set another handler since."""

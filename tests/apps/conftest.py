@@ -1,22 +1,16 @@
-"""What application tests share: the same program bare and under the agent, and servers that are started and ended by their pid."""
+"""What application tests share: the same program bare and under the agent."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 #: ``# leak: REASON KIND`` at the end of a line: exactly these are told, with this line.
@@ -94,91 +88,3 @@ def compare(run: Callable[..., Any], tmp_path: Path) -> Callable[..., Compared]:
         return Compared(bare, agents, text)
 
     return compare_runs
-
-
-class Server:
-    """A server that was started, and what it printed when it has ended."""
-
-    def __init__(self, command: Sequence[str], url: str, env: Mapping[str, str], folder: Path) -> None:
-        """Start it; its output and its report go to its folder."""
-        self.url = url
-        self.folder = folder
-        with (folder / "log").open("w", encoding="utf-8") as file:
-            self.process = subprocess.Popen(
-                command,
-                env=env,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def log(self) -> str:
-        """What it has printed so far."""
-        return (self.folder / "log").read_text(encoding="utf-8")
-
-    def get(self, path: str = "") -> str:
-        """Return what it answers, empty if it does not."""
-        try:
-            with urllib.request.urlopen(self.url + path, timeout=30) as answer:
-                return str(answer.read().decode()) if answer.status == 200 else ""
-        except (urllib.error.URLError, OSError):
-            return ""
-
-    def answers(self) -> bool:
-        """Say whether it answers; fail if it has ended."""
-        assert self.process.poll() is None, self.log
-        return bool(self.get())
-
-    def end_by(self, signum: int) -> int:
-        """Send it a signal and return its status."""
-        self.process.send_signal(signum)
-        try:
-            return self.process.wait(timeout=120)
-        except subprocess.TimeoutExpired:
-            pytest.fail("did not end:\n" + self.log)
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The JSON report of the agent."""
-        path = self.folder / "report.json"
-        assert path.exists(), self.log
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-@pytest.fixture
-def port() -> int:
-    """Return a port of the loopback interface that was free a moment ago."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-@pytest.fixture
-def serve(
-    tmp_path: Path, environment: Callable[..., dict[str, str]], until: Callable[..., None]
-) -> Iterator[Callable[..., Server]]:
-    """Start a server with or without the agent, wait until it answers, and kill what is left of it after the test."""
-    started: list[Server] = []
-
-    def start(command: Sequence[str], url: str, *, agent: bool = False, files: Mapping[str, str] | None = None) -> Server:
-        folder = tmp_path / f"server{len(started)}"
-        folder.mkdir()
-        for name, text in (files or {}).items():
-            (folder / name).write_text(text, encoding="utf-8")
-        # Some servers write into the home folder, or send a greeting over the network.
-        variables = {"HOME": os.fspath(folder), "ANONYMIZED_TELEMETRY": "False"}
-        if agent:
-            variables |= {"LEAKAGENT": "1", "LEAKAGENT_REPORT": "text,json:report.json"}
-        server = Server(command, url, environment(variables), folder)
-        started.append(server)
-        until(server.answers, f"{url} answers")
-        return server
-
-    yield start
-    for server in started:
-        if server.process.poll() is None:
-            os.killpg(server.process.pid, signal.SIGKILL)
-            server.process.wait()

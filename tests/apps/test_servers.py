@@ -187,6 +187,17 @@ streamlit.write("hello")
 """
 
 
+def open_session(port: int) -> Any:
+    """Do what a browser does: open a session, and have its script run."""
+    session = websocket.create_connection(
+        f"ws://127.0.0.1:{port}/_stcore/stream", subprotocols=["streamlit"], timeout=60, http_no_proxy=["127.0.0.1"]
+    )
+    message = BackMsg()
+    message.rerun_script.query_string = ""
+    session.send(message.SerializeToString(), opcode=websocket.ABNF.OPCODE_BINARY)
+    return session
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("works", [False, True], ids=["idle", "working"])
 def test_streamlit_with_a_cached_client(
@@ -200,12 +211,7 @@ def test_streamlit_with_a_cached_client(
     printed = []
     for agent in (False, True):
         server = serve([*command, *options], f"http://127.0.0.1:{port}/_stcore/health", agent=agent, files=files)
-        session = websocket.create_connection(
-            f"ws://127.0.0.1:{port}/_stcore/stream", subprotocols=["streamlit"], timeout=60, http_no_proxy=["127.0.0.1"]
-        )
-        message = BackMsg()
-        message.rerun_script.query_string = ""
-        session.send(message.SerializeToString(), opcode=websocket.ABNF.OPCODE_BINARY)
+        session = open_session(port)
         wanted = "WORKING" if works else "READY"
         until(lambda server=server, wanted=wanted: wanted in server.log, f"the session says {wanted}")
         assert server.end_by(signum) == 0, server.log
@@ -213,6 +219,53 @@ def test_streamlit_with_a_cached_client(
         printed.append([one for one in server.log.splitlines() if one.startswith(("READY", "WORKING", "  Stopping"))])
     assert printed[0] == printed[1]
     assert "Traceback" not in server.log, server.log
-    assert summary(server.report) == [
-        ("not_closed", "chromadb.client", "yours", "app.py", line(STREAMLIT, "cached"), "client", 1)
-    ], server.log
+    found = summary(server.report)
+    client = ("not_closed", "chromadb.client", "yours", "app.py", line(STREAMLIT, "cached"), "client", 1)
+    assert client in found, server.log
+    found.remove(client)
+    assert [(one[0], one[1], one[3]) for one in found] == ([("blocks_exit", "thread", "app.py")] if works else []), server.log
+
+
+SCRIPT = """\
+import os, threading, time
+import streamlit
+
+streamlit.write("hello")
+print("WORKING", flush=True)
+try:
+    while os.environ["WORK"] == "python":
+        time.sleep(0.02)  # python
+        print("TICK", flush=True)
+    while os.environ["WORK"] == "streamlit":
+        time.sleep(0.02)
+        streamlit.write("tick")
+    time.sleep(3600)  # c
+finally:
+    print("LEFT", flush=True)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("work", ["python", "streamlit", "c"])
+def test_streamlit_script_at_work_is_stopped_and_named(
+    serve: Callable[..., Any], until: Callable[..., None], port: int, work: str, signum: int
+) -> None:
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}", "--server.address=127.0.0.1"]
+    options = ["--server.headless=true", "--browser.gatherUsageStats=false"]
+    env = {"WORK": work, "LEAKAGENT_GRACE": "60" if work != "c" else "1", "LEAKAGENT_BUDGET": "200"}
+    url = f"http://127.0.0.1:{port}/_stcore/health"
+    server = serve([*command, *options], url, agent=True, files={"app.py": SCRIPT}, env=env)
+    session = open_session(port)
+    until(lambda: "WORKING" in server.log, "the script works")
+    assert server.end_by(signum) == 0, server.log
+    session.close()
+    assert "Traceback" not in server.log, server.log
+    found = [(one["reason"], one["kind"], one["site"]["line"], one["action"]) for one in server.report["findings"]]
+    lines = [one for one in server.log.splitlines() if one in {"TICK", "LEFT"}]
+    if work == "c":
+        assert found == [("refused_cleanup", "thread", line(SCRIPT, "c"), "none")], server.log
+    else:
+        # Its own clean-up was the last that it did.
+        assert lines[-1] == "LEFT", server.log
+        assert (found == []) == (work == "streamlit"), server.log
+        assert [one[:2] for one in found] in ([], [("blocks_exit", "thread")])

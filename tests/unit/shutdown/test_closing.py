@@ -90,6 +90,9 @@ class Silent:
     def silent(self) -> bool:
         return self.signs.pop(0) if self.signs else True
 
+    def close(self) -> None:
+        """Stop looking."""
+
 
 def test_waiting_goes_on_while_there_are_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     signs = [True, False] * 4
