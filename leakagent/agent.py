@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .config import Settings
+    from .core.findings import Finding
     from .ending import Ending
 
 _current: list[Agent] = []
@@ -63,6 +64,8 @@ class Agent:
         self.signals = Signals(lambda: self.ending().watch(), lambda: self.ending().arm())
         #: Jobs that were queued and running in each pool when the workers were told to end, by record.
         self.busy_jobs: dict[int, tuple[int, int]] = {}
+        #: What outlived a `leakagent.scope`, by fingerprint.
+        self.scoped: dict[str, Finding] = {}
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
 
@@ -242,6 +245,7 @@ class Agent:
         self.exit_called.clear()
         self._main_ended = False
         self.busy_jobs = {}
+        self.scoped = {}
         self._ending = None
         self.signals.forked()
         self.registry.forget()

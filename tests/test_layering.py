@@ -23,6 +23,7 @@ LAYERS = {
     "report": 3,
     "ending": 4,
     "agent": 4,
+    "scopes": 4,
     "bootstrap": 5,
     "cli": 5,
     "__init__": 5,

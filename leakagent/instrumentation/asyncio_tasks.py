@@ -23,7 +23,7 @@ refers to the task), and only for a bounded time per collection.
 What is patched: ``BaseEventLoop.create_task`` (and ``uvloop.Loop.create_task``), through which every public way of making a task
 goes; ``asyncio.runners._cancel_all_tasks``, where ``asyncio.run`` meets what is left over; ``BaseEventLoop.close``.
 
-What is still open.  A direct ``asyncio.Task(...)`` is not seen.  In a free-threaded build another thread could drop a task between
+What is still open.  A direct ``asyncio.Task(...)`` is found by a sweep only (`.task_sweep`).  In a free-threaded build another thread could drop a task between
 the start callback and the collection itself, as long as other callbacks run in between.
 """
 
@@ -44,6 +44,7 @@ from leakagent.detect.lost import is_lost
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.signals import state
 
+from .task_errors import Errors
 from .task_notes import (
     Observation,
     TaskEntry,
@@ -55,6 +56,7 @@ from .task_notes import (
     pending_tasks,
     running_task,
 )
+from .task_sweep import Sweep, direct_entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,9 +69,13 @@ if TYPE_CHECKING:
     from leakagent.core.registry import Registry
 
     from .patching import Patches
+    from .task_errors import Failure
 
 #: Creations after which the young list is swept although no collection came (``gc.disable()``).
 SWEEP_AT = 4_096
+
+#: Notes that are looked at for a task that has failed right after it was made, before all of them are put into an index.
+NEWEST = 64
 
 #: Seconds per collection that may be spent on proofs.
 PROOF_SECONDS = 0.001
@@ -107,6 +113,9 @@ class Tasks:
         self._middle: list[TaskEntry] = []
         self._old: list[TaskEntry] = []
         self._held: list[Any] = []
+        self._index: dict[int, TaskEntry] = {}
+        self.errors = Errors(registry.level, self._find)
+        self._direct = Sweep(registry.level)
         self._lock = _thread.RLock()
         self._locked = False
         self._started = 0.0
@@ -132,6 +141,8 @@ class Tasks:
         """Drop all that is known; a forked child has no part in its parent's tasks."""
         for known in (self._young, self._flight, self._recent, self._middle, self._old, self._held, self.lost, self.left):
             known.clear()
+        self.errors.forget()
+        self._index = {}
         self._lock = _thread.RLock()
         self._locked = False
         self._started = 0.0
@@ -139,6 +150,7 @@ class Tasks:
     def _patch_loops(self, module: ModuleType, patches: Patches) -> None:
         patches.replace(module.BaseEventLoop, "create_task", self._make_create_task)
         patches.replace(module.BaseEventLoop, "close", self._make_close)
+        patches.replace(module.BaseEventLoop, "call_exception_handler", self.errors.make_handler)
         if self._on_collection not in gc.callbacks:
             gc.callbacks.append(self._on_collection)
 
@@ -150,6 +162,7 @@ class Tasks:
         else:
             patches.override(module.Loop, "create_task", self._make_create_task)
             patches.override(module.Loop, "close", self._make_close)
+            patches.override(module.Loop, "call_exception_handler", self.errors.make_handler)
 
     def _patch_runners(self, module: ModuleType, patches: Patches) -> None:
         owner = interpreter.cancel_all_tasks_owner()
@@ -263,7 +276,9 @@ class Tasks:
         flight = self._flight
         self._held.extend(entry.ref() for entry in flight)
         entries, self._recent = self._take_young() + self._recent, []
+        entries += guard.call("asyncio sweep", self._direct_ones, generation, entries) or []
         if generation > 0:
+            self._index = {}
             entries, self._middle = entries + self._middle, []
         if generation > 1 or (generation and is_incremental()):
             entries, self._old = entries + self._old, []
@@ -276,6 +291,7 @@ class Tasks:
         for entry in entries:
             box.append(entry.ref())
             if box[0] is None or box[0].done():
+                self.errors.note(box[0], entry)
                 box.clear()
                 finished += 1
                 continue
@@ -288,6 +304,35 @@ class Tasks:
         self._held.extend([entry.ref() for entry in kept])
         self._flight, self._looked = flight, []
         self.registry.count(TASK).add(0, finished)
+
+    def _direct_ones(self, generation: int, entries: list[TaskEntry]) -> list[TaskEntry]:
+        made = self._direct.new(
+            generation,
+            entries[0].ref if entries else None,
+            lambda: [*entries, *self._flight, *self._middle, *self._old],
+        )
+        self.registry.count(TASK).add(len(made), 0)
+        return made
+
+    def _find(self, task: Any) -> TaskEntry | None:  # noqa: ANN401 - a task
+        """Return the note about a task that may be in the middle of its finalizer."""
+        reference, young = weakref.ref(task), self._young
+        for index in range(len(young) - 4, max(len(young) - 4 * NEWEST, 0) - 1, -4):
+            if young[index] is reference:
+                return TaskEntry(reference, *young[index + 1 : index + 4])
+        found = self._index.get(id(reference))
+        if found is None or found.ref is not reference:
+            flat = young[:]
+            made = [TaskEntry(flat[index], *flat[index + 1 : index + 4]) for index in range(0, len(flat), 4)]
+            self._index = {id(entry.ref): entry for entry in (*made, *self._known())}
+            found = self._index.get(id(reference))
+        return found
+
+    def _is_pending(self, entry: TaskEntry) -> bool:
+        task = entry.ref()
+        if task is not None and task.done():
+            self.errors.note(task, entry)
+        return task is not None and not task.done()
 
     def _prove(self, entry: TaskEntry, box: list[Any]) -> None:
         observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
@@ -307,7 +352,7 @@ class Tasks:
                 entries = [
                     TaskEntry(reference, *flat[index + 1 : index + 4])
                     for index, reference in zip(range(0, len(flat), 4), flat[::4], strict=True)
-                    if (task := reference()) is not None and not task.done()
+                    if (task := reference()) is not None and (not task.done() or interpreter.complains(task))
                 ]
                 task = None
                 self._flight = entries
@@ -336,7 +381,7 @@ class Tasks:
         recent = self._recent
         if len(recent) > self._recent_limit:
             # Twice as many as were left last time: the work per task stays constant.
-            pending = [entry for entry in recent if _is_pending(entry)]
+            pending = [entry for entry in recent if self._is_pending(entry)]
             self._recent_limit = SWEEP_AT // 4 + 2 * len(pending)
             if self._recent is recent:
                 self._recent = pending
@@ -364,7 +409,7 @@ class Tasks:
                 box = [reference()]
                 if box[0] is None:
                     continue
-                entry = entries.get(id(box[0])) or TaskEntry(reference, None, 0, time.monotonic())
+                entry = entries.get(id(box[0])) or direct_entry(reference, self.registry.level)
                 if entry.told:
                     continue
                 entry.told = True
@@ -439,15 +484,22 @@ class Tasks:
 
     def record(self, observation: Observation) -> Record:
         """Return an observation as a record."""
-        entry = observation.entry
-        made = Record(0, TASK, entry.code, entry.lasti, entry.created, self.registry.pid, name=observation.name)
+        return self._record(observation.entry, observation.name)
+
+    def record_of_failure(self, failure: Failure) -> Record:
+        """Return an exception that nobody looked at as a record of its task."""
+        return self._record(failure.entry, failure.name)
+
+    def _record(self, entry: TaskEntry | None, name: str) -> Record:
+        if entry is None:
+            return Record(0, TASK, None, 0, time.monotonic(), self.registry.pid, name=name)
+        made = Record(0, TASK, entry.code, entry.lasti, entry.created, self.registry.pid, name=name)
         made.stack = entry.stack
         return made
 
-
-def _is_pending(entry: TaskEntry) -> bool:
-    task = entry.ref()
-    return task is not None and not task.done()
+    def look_at_failed(self) -> None:
+        """Note the exceptions that nobody has looked at when the program ends."""
+        self.errors.look(self.entries())
 
 
 def _main_coroutine(frame: FrameType | None) -> object:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class TaskEntry:
     """A task that has lived through a collection, or is looked at for a report."""
 
-    __slots__ = ("code", "created", "lasti", "lost", "ref", "stack", "told")
+    __slots__ = ("code", "created", "direct", "lasti", "lost", "ref", "stack", "told")
 
     def __init__(self, ref: Any, place: Any, lasti: int, created: float) -> None:  # noqa: ANN401 - see `leakagent.instrumentation.asyncio_tasks`
         self.ref = ref
@@ -32,6 +32,7 @@ class TaskEntry:
         self.lasti = lasti
         self.lost = False
         self.told = False
+        self.direct = False
 
 
 class Observation:

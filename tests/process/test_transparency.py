@@ -212,7 +212,16 @@ def test_names_imported_before_are_covered(installed: agent.Agent) -> None:
 
 
 def test_public_names() -> None:
-    assert sorted(leakagent.__all__) == ["__version__", "install", "is_active", "shutdown", "snapshot", "uninstall"]
+    assert sorted(leakagent.__all__) == [
+        "LeakError",
+        "__version__",
+        "install",
+        "is_active",
+        "scope",
+        "shutdown",
+        "snapshot",
+        "uninstall",
+    ]
     assert all(hasattr(leakagent, name) for name in leakagent.__all__)
     with pytest.raises(AttributeError):
         _ = leakagent.nothing
