@@ -139,6 +139,7 @@ class Tasks:
 
     def forget(self) -> None:
         """Drop all that is known; a forked child has no part in its parent's tasks."""
+        guard.call("asyncio sweep", self._direct.forked, self._known())
         for known in (self._young, self._flight, self._recent, self._middle, self._old, self._held, self.lost, self.left):
             known.clear()
         self.errors.forget()
@@ -395,6 +396,8 @@ class Tasks:
         The loop's own helpers are left out.  If a signal ends the program, or the main coroutine itself was interrupted (Ctrl+C),
         nothing has outlived it: only lost tasks are told then.
         """
+        if loop in self._direct.foreign:
+            return []
         entries = {id(task): entry for entry in self.entries() if (task := entry.ref()) is not None}
         task = None
         seen: list[Observation] = []

@@ -42,8 +42,18 @@ class Sweep:
         """Start without loops; ``level`` is the registry's."""
         self._level = level
         self._loops: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: Loops of the parent of a forked child.
+        self.foreign: weakref.WeakSet[Any] = weakref.WeakSet()
         self._count = 0
         self._next = 0.0
+
+    def forked(self, entries: Iterable[TaskEntry]) -> None:
+        """Leave alone, in a forked child, the loops of its parent, whose tasks it has copies of; ``entries`` are the notes about them."""
+        tasks = [*(interpreter.tasks_of_all_loops() or ()), *(task for entry in entries if (task := entry.ref()) is not None)]
+        self.foreign.update(self._loops)
+        self.foreign.update(task.get_loop() for task in tasks)
+        self._loops.clear()
+        self._count, self._next = 0, 0.0
 
     def new(self, generation: int, newest: Any, known: Callable[[], Iterable[TaskEntry]]) -> list[TaskEntry]:  # noqa: ANN401
         """Return notes about pending tasks that have none.
@@ -67,7 +77,7 @@ class Sweep:
             noted = {id(entry.ref) for entry in known()}
             for task in tasks:
                 reference = weakref.ref(task)
-                if id(reference) not in noted and not task.done() and not is_helper(task):
+                if id(reference) not in noted and not task.done() and not is_helper(task) and task.get_loop() not in self.foreign:
                     made.append(direct_entry(reference, self._level))
         end = time.perf_counter()
         self._next = end + (end - begin) / SHARE
