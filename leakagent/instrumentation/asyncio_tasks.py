@@ -21,10 +21,11 @@ destroyed by it: `leakagent.detect.lost` proves that.  Only tasks that pass a ch
 refers to the task), and only for a bounded time per collection.
 
 What is patched: ``BaseEventLoop.create_task`` (and ``uvloop.Loop.create_task``), through which every public way of making a task
-goes; ``asyncio.runners._cancel_all_tasks``, where ``asyncio.run`` meets what is left over; ``BaseEventLoop.close``.
+goes; ``asyncio.runners._cancel_all_tasks``, where ``asyncio.run`` meets what is left over; ``BaseEventLoop.close``;
+``BaseEventLoop.call_exception_handler``, by which failed tasks that nobody looked at are told (`.task_errors`).
 
-What is still open.  A direct ``asyncio.Task(...)`` is found by a sweep only (`.task_sweep`).  In a free-threaded build another thread could drop a task between
-the start callback and the collection itself, as long as other callbacks run in between.
+What is still open.  A direct ``asyncio.Task(...)`` is found by a sweep only (`.task_sweep`).  In a free-threaded build another thread
+could drop a task between the start callback and the collection itself, as long as other callbacks run in between.
 """
 
 from __future__ import annotations

@@ -115,18 +115,6 @@ async def main():
     logging.getLogger("app").info("hello")
 asyncio.run(main(), debug=True)
 """,
-    "never retrieved": """\
-import asyncio, gc
-async def fail():
-    raise ValueError("nobody looks")
-async def main():
-    asyncio.get_running_loop().create_task(fail(), name="failing")
-    await asyncio.sleep(0.01)
-    print("before")
-    gc.collect()
-    print("after", flush=True)
-asyncio.run(main())
-""",
     "nothing": "",
 }
 
