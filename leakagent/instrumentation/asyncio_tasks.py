@@ -365,7 +365,9 @@ class Tasks:
                     break
             made = len(flat) // 4
             self.registry.count(TASK).add(made, made - len(entries))
-            return entries
+            merged = self._direct.merge(entries)
+            self.registry.count(TASK).add(len(merged) - len(entries), 0)
+            return merged
 
     def _sweep(self) -> None:
         """Let go of the notes about finished tasks although no collection came; a task that is created waits for nobody."""

@@ -44,6 +44,7 @@ class Sweep:
         self._loops: weakref.WeakSet[Any] = weakref.WeakSet()
         #: Loops of the parent of a forked child.
         self.foreign: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._adopted: dict[int, TaskEntry] = {}
         self._count = 0
         self._next = 0.0
 
@@ -53,6 +54,7 @@ class Sweep:
         self.foreign.update(self._loops)
         self.foreign.update(task.get_loop() for task in tasks)
         self._loops.clear()
+        self._adopted.clear()
         self._count, self._next = 0, 0.0
 
     def new(self, generation: int, newest: Any, known: Callable[[], Iterable[TaskEntry]]) -> list[TaskEntry]:  # noqa: ANN401
@@ -77,11 +79,32 @@ class Sweep:
             noted = {id(entry.ref) for entry in known()}
             for task in tasks:
                 reference = weakref.ref(task)
-                if id(reference) not in noted and not task.done() and not is_helper(task) and task.get_loop() not in self.foreign:
+                # One that has not begun is in its loop's queue, and may be about to be noted by `create_task`.
+                if id(reference) in noted or task.done() or interpreter.waiter_of(task) is None:
+                    continue
+                if not is_helper(task) and task.get_loop() not in self.foreign:
                     made.append(direct_entry(reference, self._level))
+        if made:
+            self._adopted = {key: one for key, one in self._adopted.items() if one.ref() is not None}
+            self._adopted.update((id(one.ref), one) for one in made)
         end = time.perf_counter()
         self._next = end + (end - begin) / SHARE
         return made
+
+    def merge(self, entries: list[TaskEntry]) -> list[TaskEntry]:
+        """Return new notes without those about tasks that a sweep has found before they were noted.
+
+        An eager task waits already when its constructor returns, and a collection can come before ``create_task`` has noted it.
+        What the note knows is taken over.
+        """
+        kept = []
+        for entry in entries:
+            found = self._adopted.pop(id(entry.ref), None) if self._adopted else None
+            if found is None or found.ref is not entry.ref:
+                kept.append(entry)
+            else:
+                found.code, found.lasti, found.stack, found.direct = entry.code, entry.lasti, entry.stack, False
+        return kept
 
     def _tasks(self, newest: Any) -> list[Any]:  # noqa: ANN401 - see `new`
         found = interpreter.tasks_of_all_loops()

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import _thread
-import gc
 import os
 import sys
 
@@ -250,6 +249,8 @@ def context_of(task: Any) -> Any:  # noqa: ANN401 - a task, a context
     """
     if hasattr(task, "get_context"):
         return task.get_context()
+    import gc  # not for every program
+
     context = sys.modules["contextvars"].Context
     return next((found for found in gc.get_referents(task) if type(found) is context), None)
 
@@ -285,6 +286,8 @@ def references_of_asyncio() -> int:
 
 def is_default_executor(loop: object, pool: object) -> bool:
     """Say whether a loop has made an executor for itself; uvloop has no name for it, but the collector knows."""
+    import gc  # not for every program
+
     return getattr(loop, "_default_executor", None) is pool or any(found is pool for found in gc.get_referents(loop))
 
 

@@ -241,3 +241,26 @@ asyncio.run(main())
     after = told(text)
     assert after.lines == ["parent"], after
     after.clean()
+
+
+def test_a_collection_in_the_middle_of_making_a_task_notes_it_once(told: Callable[..., Any]) -> None:
+    """As early as it can come: in the constructor's caller, before the note is taken; the task waits already if it is eager."""
+    text = (
+        HEAD
+        + """
+def factory(loop, coro, **more):
+    make = getattr(asyncio, "eager_task_factory", None)
+    task = make(loop, coro, **more) if make else asyncio.Task(coro, loop=loop, **more)
+    for generation in (0, 1, 2):
+        gc.collect(generation)
+    return task
+
+async def main():
+    asyncio.get_running_loop().set_task_factory(factory)
+    asyncio.create_task(lose())  # made
+    asyncio.get_running_loop().set_task_factory(None)
+    await collect()
+"""
+        + RUN
+    )
+    check(told(text))
