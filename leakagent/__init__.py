@@ -8,17 +8,24 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "install", "is_active", "shutdown", "snapshot", "uninstall"]
+__all__ = ["LeakError", "__version__", "install", "is_active", "scope", "shutdown", "snapshot", "uninstall"]
+
+_OF_SCOPES = ("LeakError", "scope")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from .agent import install, is_active, shutdown, snapshot, uninstall
+    from .scopes import LeakError, scope
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
     """Load the public functions at their first use, so that ``import leakagent`` costs nothing."""
+    if name in _OF_SCOPES:
+        from . import scopes
+
+        return getattr(scopes, name)
     if name in __all__:
         from . import agent
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .config import Settings
+    from .core.findings import Finding
     from .detect.stalled import Stall
     from .ending import Ending
 
@@ -67,6 +68,8 @@ class Agent:
         self.busy_jobs: dict[int, tuple[int, int]] = {}
         #: Fingerprints that were told while the program runs.
         self.told_live: set[str] = set()
+        #: What outlived a `leakagent.scope`, by fingerprint.
+        self.scoped: dict[str, Finding] = {}
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
 
@@ -263,6 +266,7 @@ class Agent:
         self.exit_called.clear()
         self._main_ended = False
         self.busy_jobs = {}
+        self.scoped = {}
         self._ending = None
         self.signals.forked()
         self.registry.forget()

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 #: Exit status with ``--fail-on-leak``.
 LEAK_STATUS = 23
 
+_NOT_SEEN = "nobody saw it being made (asyncio.Task(...) itself, or before leakagent): the line is that of its coroutine"
+
 
 class Ending:
     """What happens at the end of one process, each part once."""
@@ -256,6 +258,8 @@ class Ending:
                 self.watchdog.disarm()
             if "asyncio" in self.agent.parts:
                 self.agent.parts["asyncio"].stop()
+                # Tasks that go with the interpreter fail to log there (3.13), and Python shows the frames of that.
+                self.agent.patches.undo("call_exception_handler")
         if by_signal:
             # Also after Ctrl+C: Python forgets it when code is evaluated in an exit handler (a named tuple in an imported module
             # is enough), and ends with status 1.
@@ -271,6 +275,8 @@ class Ending:
             parts["threads"].sweep()
         if "asyncio" in parts:
             self._pending = parts["asyncio"].observe_rest(final=final)
+            if final:
+                guard.call("asyncio exceptions", parts["asyncio"].look_at_failed)
         left = self._left_clients()
         if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
             self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
@@ -335,11 +341,12 @@ class Ending:
         report.started, report.ended = agent.started, time.time()
         report.status, report.signal = agent.exit_status()
         found: list[Finding] = []
-        for build in (self._tasks, self._thread_pools, self._threads, self._processes, self._cut_off):
+        resources = (self._thread_pools, self._threads, self._processes, self._cut_off)
+        for build in (self._tasks, self._failures, self._scoped, *resources):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
         found += guard.call("detector stalls", stalls_of, agent) or []
         for records in left.values():
-            found += [self._client(record) for record in records if record.kind != LANCEDB_TABLE]
+            found += [self._client(one) for one in records if one.kind != LANCEDB_TABLE and not one.detail.get("scope")]
         if not agent.child:
             found += guard.call("findings of children", self._of_children) or []
         report.findings = self._told(found)
@@ -358,7 +365,8 @@ class Ending:
             complete(finding)
         return merge(one for one in found if not ignored(one, self.agent.settings.ignore))
 
-    def _finding(self, record: Record, reason: str, **more: Any) -> Finding:  # noqa: ANN401 - passed on
+    def finding(self, record: Record, reason: str, **more: Any) -> Finding:  # noqa: ANN401 - passed on
+        """Make a finding of a record (`leakagent.detect.leftovers.finding_of`), with its fix."""
         from .report.fixes import fix_for  # only for programs that left something
 
         return finding_of(record, reason, base=self.agent.base, fix=fix_for(reason, record.kind), **more)
@@ -372,8 +380,10 @@ class Ending:
             lost = observation in tasks.lost
             task = observation.entry.ref()
             reason = _task_reason(observation, lost=lost)
-            evidence = [self._waits(observation.waits, whole=bool(observation.reason))] if observation.waits else []
+            evidence = [self.waits(observation.waits, whole=bool(observation.reason))] if observation.waits else []
             evidence += observation.evidence
+            if observation.entry.direct:
+                evidence.append(_NOT_SEEN)
             action = f.CANCELLED
             if observation.refused:
                 action = f.RELEASED
@@ -382,13 +392,35 @@ class Ending:
                 evidence.append("held by leakagent, it went on to its end")
             elif task is not None and not task.done():
                 action = f.RELEASED
-            finding = self._finding(tasks.record(observation), reason, evidence=evidence, action=action)
+            finding = self.finding(tasks.record(observation), reason, evidence=evidence, action=action)
             finding.oldest_age_s = observation.age
             if task_is_a_leak(finding, running_elsewhere=observation.loop_runs):
                 found.append(finding)
         return found
 
-    def _waits(self, chain: list[tuple[str, int, str]], *, whole: bool) -> str:
+    def _failures(self) -> list[Finding]:
+        tasks = self.agent.parts.get("asyncio")
+        if tasks is None:
+            return []
+        found = []
+        for failure in list(tasks.errors.failures.values()):
+            evidence = [
+                f"{failure.type} raised in {chain_text(failure.raised, self.agent.base)}"
+                if failure.raised
+                else f"{failure.type} was raised"
+            ]
+            if failure.entry is not None and failure.entry.direct:
+                evidence.append(_NOT_SEEN)
+            finding = self.finding(tasks.record_of_failure(failure), f.UNRETRIEVED_EXCEPTION, evidence=evidence)
+            finding.count = failure.count
+            found.append(finding)
+        return found
+
+    def _scoped(self) -> list[Finding]:
+        return list(self.agent.scoped.values())
+
+    def waits(self, chain: list[tuple[str, int, str]], *, whole: bool = False) -> str:
+        """Say where a task waits: the last three steps of its await chain, or all."""
         return "waiting in " + chain_text(chain if whole else chain[-3:], self.agent.base)
 
     def _thread_pools(self) -> list[Finding]:
@@ -409,7 +441,9 @@ class Ending:
             if hung:
                 evidence += [f"a worker was stuck at {where}" for where in hung]
                 action = f.RELEASED
-            finding = self._finding(record, f.BLOCKS_EXIT if hung else f.NOT_SHUT_DOWN, evidence=evidence, action=action)
+            elif record.detail.get("scope"):
+                continue  # told when its scope ended
+            finding = self.finding(record, f.BLOCKS_EXIT if hung else f.NOT_SHUT_DOWN, evidence=evidence, action=action)
             if pool_is_a_leak(finding, stuck=bool(hung)):
                 found.append(finding)
         return found
@@ -422,7 +456,7 @@ class Ending:
             record = None if threads is None else threads.record_of(thread)
             if record is None or thread in workers or _is_worker(thread, self.agent.registry.of_kind(THREAD_POOL)):
                 continue
-            found.append(self._finding(record, f.BLOCKS_EXIT, evidence=[f"stuck at {where}"], action=f.RELEASED))
+            found.append(self.finding(record, f.BLOCKS_EXIT, evidence=[f"stuck at {where}"], action=f.RELEASED))
         return found
 
     def _processes(self) -> list[Finding]:
@@ -437,14 +471,14 @@ class Ending:
             seconds = time.monotonic() - since
             ended = "still running" if status is None else f"ended by itself with status {status}"
             evidence = [f"kept the program waiting, {ended}, {seconds:.1f} s after the main thread"]
-            found.append(self._finding(record, f.BLOCKS_EXIT, evidence=evidence))
+            found.append(self.finding(record, f.BLOCKS_EXIT, evidence=evidence))
         return found
 
     def _ended_child(self, record: Record) -> Finding:
         action, seconds = self._ended_children[record.resource().pid]
         how = "ended on SIGTERM" if action == f.TERMINATED else "killed"
         reason = f.BLOCKS_EXIT if action == f.TERMINATED else f.REFUSED_CLEANUP
-        return self._finding(record, reason, evidence=[f"{how} after {seconds:.1f} s"], action=action)
+        return self.finding(record, reason, evidence=[f"{how} after {seconds:.1f} s"], action=action)
 
     def _servers(self) -> list[Any]:
         return [self.agent.parts[name] for name in sorted(SERVERS.intersection(self.agent.parts))]
@@ -452,7 +486,7 @@ class Ending:
     def _cut_off(self) -> list[Finding]:
         found = []
         for cut in [cut for server in self._servers() for cut in server.cut]:
-            finding = self._finding(cut.record, cut.reason, evidence=cut.evidence, action=cut.action)
+            finding = self.finding(cut.record, cut.reason, evidence=cut.evidence, action=cut.action)
             finding.fix = cut.fix or finding.fix
             found.append(finding)
         return found
@@ -463,7 +497,7 @@ class Ending:
         if done not in f.ACTIONS:
             evidence.append(done)
             done = f.NONE
-        finding = self._finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
+        finding = self.finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
         finding.fix = record.detail.get("fix", finding.fix)
         return finding
 

@@ -25,6 +25,7 @@ LAYERS = {
     "telling": 4,
     "ending": 4,
     "agent": 4,
+    "scopes": 4,
     "bootstrap": 5,
     "cli": 5,
     "__init__": 5,

@@ -17,7 +17,7 @@ from .sites import capture_stack, creating_frame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import Any
 
@@ -54,6 +54,8 @@ class Registry:
         self.pid = os.getpid()
         self.records: dict[int, Record] = {}
         self.counts: dict[str, Counts] = {}
+        #: Called with each new record while a `leakagent.scope` is open.
+        self.scoped: Callable[[Record], None] | None = None
         self._numbers = itertools.count(1)
 
     def count(self, kind: str) -> Counts:
@@ -89,6 +91,8 @@ class Registry:
             record.ref = lambda: resource
         self.records[number] = record
         self.count(kind).add(1, 0)
+        if self.scoped is not None:
+            self.scoped(record)
         return record
 
     def finish(self, record: Record) -> None:

@@ -3,9 +3,11 @@
 What is patched: ``asyncio.create_task`` and ``BaseEventLoop.create_task`` (and ``uvloop.Loop.create_task``), through which every
 public way of making a task goes (`leakagent.instrumentation.task_creation`); asyncio's registry, into which every task puts itself
 (`leakagent.instrumentation.task_registry`); ``asyncio.runners._cancel_all_tasks``, where ``asyncio.run`` meets what is left over;
-``BaseEventLoop.close``.  How tasks are kept alive and lost ones are found: `leakagent.instrumentation.task_window`.
+``BaseEventLoop.close``; ``BaseEventLoop.call_exception_handler``, by which failed tasks that nobody looked at are told
+(`leakagent.instrumentation.task_errors`).  How tasks are kept alive and lost ones are found: `leakagent.instrumentation.task_window`.
 
-What is still open.  In 3.14 and newer, and in free-threaded builds, a direct ``asyncio.Task(...)`` is not seen.
+What is still open.  In 3.14 and newer, and in free-threaded builds, a direct ``asyncio.Task(...)`` is found by a sweep only
+(`leakagent.instrumentation.task_sweep`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from leakagent.shutdown.signals import state
 
 from . import task_registry
 from .task_creation import Creation
-from .task_notes import Observation, TaskEntry, awaiting, cheapest_first, is_helper, pending_tasks, running_task
+from .task_errors import Errors
+from .task_notes import Observation, awaiting, cheapest_first, is_helper, pending_tasks, running_task, without_site
+from .task_sweep import Sweep
 from .task_table import TaskTable
 from .task_window import Window
 
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from leakagent.core.registry import Registry
 
     from .patching import Patches
+    from .task_errors import Failure
+    from .task_notes import TaskEntry
 
 #: Seconds for the proofs at the end of a loop and of the program: with ten thousand tasks that wait for one event, where each
 #: proof meets all the others, they took 140 s.
@@ -59,7 +65,10 @@ class Tasks:
         #: Fills in why a task is pending that is left over: `leakagent.instrumentation.stalls`.
         self.judge: Callable[..., None] | None = None
         self.table = TaskTable(lambda: registry.count(TASK))
-        self.window = Window(self.table, self.lost)
+        self.errors = Errors(self.table.search)
+        self.table.failed = self.errors.note
+        self.direct = Sweep()
+        self.window = Window(self.table, self.lost, self.direct)
         self.creation = Creation(self.table, registry.level)
         self._function: tuple[object, object] | None = None
 
@@ -89,9 +98,11 @@ class Tasks:
 
     def forget(self) -> None:
         """Drop all that is known; a forked child has no part in its parent's tasks."""
+        guard.call("asyncio sweep", self.direct.forked, self.table.noted())
         task_registry.give_back()
         self.table.forget()
         self.window.forget()
+        self.errors.forget()
         self.lost.clear()
         self.left.clear()
 
@@ -108,6 +119,7 @@ class Tasks:
     def _patch_loops(self, module: ModuleType, patches: Patches) -> None:
         patches.replace(module.BaseEventLoop, "create_task", lambda original: self.creation.of_loop(original, module.tasks))
         patches.replace(module.BaseEventLoop, "close", self._make_close)
+        patches.replace(module.BaseEventLoop, "call_exception_handler", self.errors.make_handler)
         self.window.open()
 
     def _patch_uvloop(self, module: ModuleType, patches: Patches) -> None:
@@ -118,6 +130,7 @@ class Tasks:
         else:
             patches.override(module.Loop, "create_task", self.creation.around)
             patches.override(module.Loop, "close", self._make_close)
+            patches.override(module.Loop, "call_exception_handler", self.errors.make_handler)
 
     def _patch_runners(self, module: ModuleType, patches: Patches) -> None:
         owner = interpreter.cancel_all_tasks_owner()
@@ -179,6 +192,8 @@ class Tasks:
         The loop's own helpers are left out.  If a signal ends the program, or the main coroutine itself was interrupted (Ctrl+C),
         nothing has outlived it: only lost tasks are told then.
         """
+        if loop in self.direct.foreign:
+            return []
         entries = {id(task): entry for entry in self.entries() if (task := entry.ref()) is not None}
         task = None
         seen: list[Observation] = []
@@ -193,7 +208,7 @@ class Tasks:
                 box = [reference()]
                 if box[0] is None:
                     continue
-                entry = entries.get(id(box[0])) or _unknown(box[0])
+                entry = entries.get(id(box[0])) or without_site(box[0])
                 if entry.told:
                     continue
                 entry.told = True
@@ -259,17 +274,23 @@ class Tasks:
 
     def record(self, observation: Observation) -> Record:
         """Return an observation as a record."""
-        entry = observation.entry
-        made = Record(0, TASK, *entry.site, entry.created, self.registry.pid, name=observation.name)
+        return self._record(observation.entry, observation.name)
+
+    def record_of_failure(self, failure: Failure) -> Record:
+        """Return an exception that nobody looked at as a record of its task."""
+        return self._record(failure.entry, failure.name)
+
+    def _record(self, entry: TaskEntry | None, name: str) -> Record:
+        if entry is None:
+            return Record(0, TASK, None, 0, time.monotonic(), self.registry.pid, name=name)
+        code, lasti = (None, 0) if self.registry.level == "count" else entry.site
+        made = Record(0, TASK, code, lasti, entry.created, self.registry.pid, name=name)
         made.stack = entry.stack
         return made
 
-
-def _unknown(task: Any) -> TaskEntry:  # noqa: ANN401 - a task
-    """Return a note of a task that was made before the agent came, or past it."""
-    entry = TaskEntry(task)
-    entry.created = time.monotonic()
-    return entry
+    def look_at_failed(self) -> None:
+        """Note the exceptions that nobody has looked at when the program ends."""
+        self.errors.look(self.entries())
 
 
 def _rename(old: object, new: object) -> None:

@@ -52,16 +52,17 @@ class Patches:
             for owner, name, _, _ in self._applied
         ]
 
-    def undo(self) -> None:
-        """Put every original back; where somebody else patched over ours, theirs stays and calls ours, which passes on."""
-        while self._applied:
-            owner, name, original, replacement = self._applied.pop()
-            if vars(owner).get(name, _MISSING) is not replacement:
-                guard.say(f"{name} of {owner.__name__} was patched by somebody else as well and is left as it is")
+    def undo(self, name: str = "") -> None:
+        """Put every original back, or those of one name; where somebody else patched over ours, theirs stays and calls ours."""
+        undone = [one for one in self._applied if name in {"", one[1]}]
+        self._applied = [one for one in self._applied if one not in undone]
+        for owner, attribute, original, replacement in reversed(undone):
+            if vars(owner).get(attribute, _MISSING) is not replacement:
+                guard.say(f"{attribute} of {owner.__name__} was patched by somebody else as well and is left as it is")
             elif original is _MISSING:
-                delattr(owner, name)
+                delattr(owner, attribute)
             else:
-                setattr(owner, name, original)
+                setattr(owner, attribute, original)
 
 
 def _named_like(replacement: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _UVLOOP_HELPERS = {"Loop.shutdown_asyncgens", "Loop.shutdown_default_executor"}
 
 
+#: The offset in a note that has the coroutine's code in place of the creating one.
+BEFORE_THE_CODE = -1
+
+
 class TaskEntry(weakref.ref):  # type: ignore[type-arg]
     """The note of a task: a weak reference that knows where and when it was created."""
 
@@ -43,6 +47,20 @@ class TaskEntry(weakref.ref):  # type: ignore[type-arg]
     def ref(self) -> Any:  # noqa: ANN401 - a task
         """Return the task, or None if it is gone."""
         return self()
+
+    @property
+    def direct(self) -> bool:
+        """Whether nobody saw its creation: in place of the site it has the first line of its coroutine."""
+        return self.lasti == BEFORE_THE_CODE
+
+    @property
+    def placed(self) -> bool:
+        """Whether something was noted of its creation."""
+        try:
+            _PLACE.__get__(self, TaskEntry)
+        except AttributeError:
+            return False
+        return True
 
     @property
     def stack(self) -> list[tuple[CodeType, int]] | None:
@@ -79,6 +97,9 @@ class TaskEntry(weakref.ref):  # type: ignore[type-arg]
         self.marks = frozenset(marks | {mark} if value else marks)
 
 
+_PLACE = TaskEntry.__dict__["place"]
+
+
 class Observation:
     """A task that a finding will be made of: lost while the program ran, or left over at the end of its loop."""
 
@@ -94,6 +115,19 @@ class Observation:
         #: Why it is pending, and how that is known, where there is more to say than that it is left over.
         self.reason = ""
         self.evidence: list[str] = []
+
+
+def without_site(task: Any, entry: TaskEntry | None = None) -> TaskEntry:  # noqa: ANN401 - a task
+    """Return the note of a task whose creation nobody saw, made now if there is none: it gets its coroutine's first line."""
+    if entry is None:
+        entry = TaskEntry(task)
+        entry.created = time.monotonic()
+    coro = task.get_coro()
+    entry.place = next(
+        (code for name in ("cr_code", "gi_code", "ag_code") if (code := getattr(coro, name, None)) is not None), None
+    )
+    entry.lasti = BEFORE_THE_CODE
+    return entry
 
 
 def is_incremental() -> bool:

@@ -18,7 +18,7 @@ from itertools import compress
 from leakagent import guard
 from leakagent.shutdown import interpreter
 
-from .task_notes import TaskEntry
+from .task_notes import TaskEntry, without_site
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 #: Notes in the young list at which it is swept although no collection came: short-lived tasks cause none, nor does
 #: ``gc.disable()`` allow any.
 SWEEP_AT = 256
+
+
+#: Notes that are looked at for a task that has failed right after it was made, before all of them are put into an index.
+NEWEST = 64
 
 
 class TaskTable:
@@ -46,6 +50,9 @@ class TaskTable:
         self.sweep_soon: Callable[[], None] = self.sweep
         self.limit = SWEEP_AT
         self.add = _make_add(self)
+        #: Called with a task that has failed and that nobody has looked at, and its note, when the note is dropped.
+        self.failed: Callable[[Any, TaskEntry], None] = lambda _task, _entry: None
+        self._index: dict[int, TaskEntry] = {}
         self._count = count
         self._finished = 0
         self._turn = 0
@@ -71,6 +78,17 @@ class TaskTable:
                     return entry
         return None
 
+    def search(self, task: object) -> TaskEntry | None:
+        """Return the note of a task that may be in its finalizer; unlike `find`, again and again at little cost."""
+        for entry in reversed(self.young[-NEWEST:]):
+            if entry() is task:
+                return entry
+        known = self._index.get(id(task))
+        if known is None or known() is not task:
+            self._index = {id(one()): one for one in self.noted()}
+        found = self._index.get(id(task))
+        return found if found is not None and found() is task else None
+
     def remove(self, task: object) -> None:
         """Forget what is noted of a new task."""
         entry = self.find(task)
@@ -93,12 +111,28 @@ class TaskTable:
     def _sweep(self, known: list[TaskEntry]) -> int:
         while True:
             turn, length = self._turn, len(known)
-            kept = pending(known[:length])[0]
+            kept = self.pending(known[:length])[0]
             put, cut = known.__setitem__, slice(0, length)
             if turn == self._turn:
                 put(cut, kept)
                 self._turn += 1
                 return length - len(kept)
+
+    def pending(self, entries: list[TaskEntry]) -> tuple[list[TaskEntry], list[Any]]:
+        """Return the notes whose tasks are not done yet, and these tasks."""
+        entries, tasks = alive(entries)
+        try:
+            done = [*map(interpreter.task_done(), tasks)]
+            failed = [*map(interpreter.log_traceback, tasks)] if any(done) else []
+        except (TypeError, AttributeError):  # not all are asyncio's own
+            done = [task.done() for task in tasks]
+            failed = [interpreter.complains(task) for task in tasks]
+        if any(done):
+            for task, entry in compress(zip(tasks, entries, strict=True), failed):
+                self.failed(task, entry)
+            pending = [not is_done for is_done in done]
+            return [*compress(entries, pending)], [*compress(tasks, pending)]
+        return entries, tasks
 
     def reached(self, generation: int) -> list[TaskEntry]:
         """Return a copy of the notes about all tasks that a collection of this generation can reach."""
@@ -106,22 +140,32 @@ class TaskTable:
             return self.young[:]
         return (self.old if generation > 1 else []) + self.middle + self.young
 
-    def move_on(self, generation: int, length: int, kept: list[TaskEntry]) -> None:
-        """Move what is to be kept of the ``length`` notes that `reached` has returned to the next list, and drop the others."""
+    def move_on(self, generation: int, length: int, kept: list[TaskEntry], finished: int) -> None:
+        """Move notes to the next list.
+
+        Args:
+            generation: What is collected.
+            length: How many notes `reached` has returned.
+            kept: Those of them that stay, and new ones.
+            finished: How many do not stay.
+
+        """
         old, middle = len(self.old) if generation > 1 else 0, len(self.middle) if generation > 0 else 0
         if generation == 0:
             self.middle += kept
         else:
             self.old[:old] = kept
             del self.middle[:middle]
+            self._index = {}
         del self.young[: length - old - middle]
         self._turn += 1
-        self._note_counts(length - len(kept))
+        self._note_counts(finished)
 
     def forget(self) -> None:
         """Drop all that is known; a forked child has no part in its parent's tasks."""
         for known in (self.young, self.middle, self.old):
             known.clear()
+        self._index = {}
         self._finished = 0
 
     def _note_counts(self, finished: int) -> None:
@@ -137,9 +181,21 @@ class TaskTable:
         return self.young + self.middle + self.old
 
     def entries(self) -> list[TaskEntry]:
-        """Return the notes of all pending tasks."""
-        notes = {id(entry): entry for entry in self.noted() if (task := entry()) is not None and not task.done()}
-        task = None
+        """Return the notes of all pending tasks, one for each."""
+        notes: dict[int, TaskEntry] = {}
+        for entry in self.noted():
+            task = entry()
+            if task is None or task.done():
+                continue
+            known = notes.get(id(task))
+            if known is None:
+                notes[id(task)] = entry
+            elif known is not entry:
+                # An eager task waits already when its constructor returns: a sweep can find it before it is noted.
+                known.place, known.lasti = (entry if known.direct else known).site
+        for entry in notes.values():
+            if not entry.placed and (task := entry()) is not None:
+                without_site(task, entry)
         return list(notes.values())
 
 
@@ -148,19 +204,6 @@ def alive(entries: list[TaskEntry]) -> tuple[list[TaskEntry], list[Any]]:
     tasks = [*map(interpreter.call, entries)]
     if not all(tasks):
         return [*compress(entries, tasks)], [*filter(None, tasks)]
-    return entries, tasks
-
-
-def pending(entries: list[TaskEntry]) -> tuple[list[TaskEntry], list[Any]]:
-    """Return the notes whose tasks are not done yet, and these tasks."""
-    entries, tasks = alive(entries)
-    try:
-        done = [*map(interpreter.task_done(), tasks)]
-    except TypeError:  # not all are asyncio's own
-        done = [task.done() for task in tasks]
-    if any(done):
-        open_ = [not is_done for is_done in done]
-        return [*compress(entries, open_)], [*compress(tasks, open_)]
     return entries, tasks
 
 

@@ -38,7 +38,6 @@ from leakagent.detect.lost import is_lost
 from leakagent.shutdown import interpreter
 
 from .task_notes import FEW, Observation, awaiting, is_incremental
-from .task_table import pending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .task_notes import TaskEntry
+    from .task_sweep import Sweep
     from .task_table import TaskTable
 
 #: Seconds per collection that may be spent on proofs.
@@ -62,8 +62,9 @@ WAIT_SECONDS = 0.5
 class Window:
     """Holds the tasks of a table while a collection runs, and finds the lost ones."""
 
-    def __init__(self, table: TaskTable, lost: list[Observation]) -> None:
-        """Start closed; observations of lost tasks are put into ``lost``."""
+    def __init__(self, table: TaskTable, lost: list[Observation], direct: Sweep) -> None:
+        """Start closed; observations of lost tasks are put into ``lost``, and ``direct`` finds tasks without a note."""
+        self.direct = direct
         self.table = table
         self.lost = lost
         self.held: list[Any] = []
@@ -145,12 +146,18 @@ class Window:
             generation = 2
         entries = self.table.reached(generation)
         length = len(entries)
-        entries, tasks = pending(entries)
+        entries, tasks = self.table.pending(entries)
+        finished = length - len(entries)
+        if not self.table.taken:
+            made = (
+                guard.call("asyncio sweep", self.direct.new, generation, entries[0] if entries else None, self.table.noted) or []
+            )
+            entries, tasks = entries + made, tasks + [entry() for entry in made]
         # Lost tasks stay lost: the frequent young collections leave it to the next one to look for them.
         if generation > 0:
             self._look_for_lost(entries, tasks, FULL_PROOF_SECONDS if generation > 1 else PROOF_SECONDS)
         self.held += itertools.compress(tasks, map(interpreter.waits, tasks))
-        self.table.move_on(generation, length, entries)
+        self.table.move_on(generation, length, entries, finished)
 
     def _look_for_lost(self, entries: list[TaskEntry], tasks: list[Any], seconds: float) -> None:
         counts = map(sys.getrefcount, tasks)

@@ -307,6 +307,9 @@ def frames() -> dict[int, FrameType]:
 #: Follows a weak reference: ``operator.call`` of 3.11 and newer, or the slower method of the type.
 call: Any = getattr(_operator, "call", _weakref.ref.__call__)
 
+#: `complains` for tasks of asyncio's own, faster.
+log_traceback = _operator.attrgetter("_log_traceback")
+
 #: `waiter_of` for tasks of asyncio's own, faster.
 waits = _operator.attrgetter("_fut_waiter")
 
@@ -314,6 +317,77 @@ waits = _operator.attrgetter("_fut_waiter")
 def task_done() -> Any:  # noqa: ANN401 - a method
     """Return the method ``done`` of asyncio's own tasks, whose call costs less than one by name."""
     return sys.modules["asyncio.tasks"].Task.done
+
+
+def complains(task: object) -> bool:
+    """Say whether a task has failed and nobody has looked at its exception yet (asking changes nothing)."""
+    return bool(getattr(task, "_log_traceback", False))
+
+
+def exception_of(task: Any) -> BaseException:  # noqa: ANN401 - a task
+    """Return the exception of a failed task without marking it as looked at."""
+    error: BaseException = task._exception  # noqa: SLF001
+    return error
+
+
+def is_ending(task: Any) -> bool:  # noqa: ANN401 - a task
+    """Say whether a pending task was told to end and has not had a turn since."""
+    waiter = waiter_of(task)
+    return bool(task._must_cancel) or (waiter is not None and waiter.cancelled())  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def context_of(task: Any) -> Any:  # noqa: ANN401 - a task, a context
+    """Return the context that a task runs in.
+
+    Up to 3.11 only the collector can tell: what a task refers to begins with its context (``TaskObj_traverse`` in
+    Modules/_asynciomodule.c), behind which comes that of its first callback.
+    """
+    if hasattr(task, "get_context"):
+        return task.get_context()
+    import gc  # not for every program
+
+    context = sys.modules["contextvars"].Context
+    return next((found for found in gc.get_referents(task) if type(found) is context), None)
+
+
+def running_loop() -> Any:  # noqa: ANN401 - an event loop
+    """Return the event loop that runs in this thread, or None."""
+    events: Any = sys.modules.get("asyncio.events")
+    return events._get_running_loop() if hasattr(events, "_get_running_loop") else None  # noqa: SLF001
+
+
+def tasks_of_all_loops() -> list[Any] | None:
+    """Return the tasks of all loops from the set that asyncio keeps up to 3.13; None from 3.14 on, which has a list per thread."""
+    tasks: Any = sys.modules.get("asyncio.tasks")
+    if tasks is None:
+        return []
+    if sys.version_info >= (3, 14):
+        return None
+    known = tasks._all_tasks if hasattr(tasks, "_all_tasks") else tasks._scheduled_tasks  # noqa: SLF001
+    return [task for task in list(known) if not task.done()]
+
+
+def tasks_of(loop: Any) -> list[Any]:  # noqa: ANN401 - an event loop, tasks
+    """Return the pending tasks of a loop."""
+    asyncio: Any = sys.modules.get("asyncio.tasks")
+    return [] if asyncio is None else list(asyncio.all_tasks(loop))
+
+
+def references_of_asyncio() -> int:
+    """Return how many weak references to each of its tasks asyncio has itself."""
+    return 0 if sys.version_info >= (3, 14) else 1
+
+
+def is_default_executor(loop: object, pool: object) -> bool:
+    """Say whether a loop has made an executor for itself; uvloop has no name for it, but the collector knows."""
+    import gc  # not for every program
+
+    return getattr(loop, "_default_executor", None) is pool or any(found is pool for found in gc.get_referents(loop))
+
+
+def thread_target(thread: Thread) -> object:
+    """Return what a thread was made to call, or None."""
+    return getattr(thread, "_target", None)
 
 
 def silence_destroyed(task: object) -> None:
@@ -590,4 +664,7 @@ def private_names() -> dict[str, bool]:
             "concurrent.futures.thread._worker": hasattr(futures_thread, "_worker"),
             "asyncio.runners._cancel_all_tasks": hasattr(asyncio.runners, "_cancel_all_tasks"),
             "asyncio.Task._fut_waiter": hasattr(asyncio.Task, "_fut_waiter"),
+            "asyncio.Task._log_traceback": hasattr(asyncio.Task, "_log_traceback"),
+            "asyncio.Task._exception": hasattr(asyncio.Task, "_exception"),
+            "asyncio.Task._must_cancel": hasattr(asyncio.Task, "_must_cancel"),
         }

@@ -70,7 +70,7 @@ def test_released_and_complained_about_as_without_the_agent(  # noqa: PLR0917
 ) -> None:
     path = program(RELEASE.format(collect=collect, between=between, after=after))
     bare = python(path)
-    agent = python("-m", "leakagent", "--level", level, path)
+    agent = python("-m", "leakagent", "--report", "json:report.json", "--level", level, path)
     assert bare.returncode == 0, bare
     assert bare.stdout.count("Task exception was never retrieved") == 10, bare
     assert (agent.returncode, agent.stdout, agent.stderr) == (0, bare.stdout, bare.stderr), agent
