@@ -9,7 +9,7 @@ import time
 from . import config, guard, instrumentation
 from .core.records import THREAD_POOL
 from .core.registry import Registry
-from .instrumentation import PARTS, TARGETS
+from .instrumentation import PARTS, STARTERS, TARGETS
 from .instrumentation.importhook import ImportHook
 from .instrumentation.patching import Patches
 from .shutdown import interpreter
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .config import Settings
     from .ending import Ending
+    from .processes.parent_watch import ParentWatch
 
 _current: list[Agent] = []
 _fork_hook: list[bool] = []
@@ -63,6 +64,8 @@ class Agent:
         self.signals = Signals(lambda: self.ending().watch(), lambda: self.ending().arm())
         #: Jobs that were queued and running in each pool when the workers were told to end, by record.
         self.busy_jobs: dict[int, tuple[int, int]] = {}
+        #: What watches the process that started this one, in children that serve nobody else.
+        self.watch: ParentWatch | None = None
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
 
@@ -96,6 +99,22 @@ class Agent:
     def _instrument(self) -> None:
         for name, part in TARGETS.items():
             self.hook.when_imported(name, part, lambda module, part=part: self.arrived(part, module))  # type: ignore[misc]
+        for name in STARTERS if self.settings.orphans == "end" else ():
+            self.hook.when_imported(name, "parent watch", self._starter_arrived)
+
+    def _starter_arrived(self, module: ModuleType) -> None:
+        from .instrumentation import starters
+
+        starters.patch(module, self.patches, self._watch_starter)
+
+    def _watch_starter(self, starter: int) -> None:
+        if not self.is_active():
+            return
+        from .processes.parent_watch import ParentWatch
+
+        if self.watch is None:
+            self.watch = ParentWatch(self.signals, self.settings.grace, self.main_has_ended)
+        self.watch.start(starter)
 
     def arrived(self, part: str, module: ModuleType) -> None:
         """Load a part when the first of its targets arrives, and have it patch the module."""
@@ -244,6 +263,8 @@ class Agent:
         self.busy_jobs = {}
         self._ending = None
         self.signals.forked()
+        if self.watch is not None:
+            self.watch.forked()
         self.registry.forget()
         if "asyncio" in self.parts:
             self.parts["asyncio"].forget()
@@ -290,12 +311,16 @@ def _working_folder() -> str:
 
 def _before_fork() -> None:
     if _current:
+        if _current[0].watch is not None:
+            guard.call("parent watch", _current[0].watch.before_fork)
         guard.call("fork", _current[0].signals.before_fork)
 
 
 def _after_fork_in_parent() -> None:
     if _current:
         guard.call("fork", _current[0].signals.after_fork)
+        if _current[0].watch is not None:
+            guard.call("parent watch", _current[0].watch.after_fork)
 
 
 def _after_fork() -> None:

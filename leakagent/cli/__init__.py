@@ -26,6 +26,8 @@ options of run:
   --fail-on-leak         status 23 if there are findings and the program itself ended with 0
   --budget SECONDS       what the whole shutdown may take (default 10)
   --grace SECONDS        what loops and executors each get (default 3)
+  --orphans POLICY       what children of multiprocessing do when their starter is gone: end (default) or keep
+  --subprocesses POLICY  children of subprocess that outlive the program: keep (default) or end
   --stalled-after SECONDS  without progress before a task or worker is looked at (default 60)
   --ignore LIST          fingerprints, kinds, functions or file:line patterns that are not told
   --otel MODE            auto (default), global or off

@@ -28,3 +28,6 @@ TARGETS = {
     "lancedb.table": "lancedb",
     "lancedb.background_loop": "lancedb",
 }
+
+#: Modules in whose children `starters` finds out who has started them.
+STARTERS = ("multiprocessing.process", "gunicorn.workers.base", "werkzeug._reloader")

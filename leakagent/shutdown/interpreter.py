@@ -435,6 +435,73 @@ def is_multiprocessing_child() -> bool:
     return process is not None and process.parent_process() is not None
 
 
+#: The method that runs in a child of `multiprocessing`, whatever started it; loky's children are started so as well.
+BOOTSTRAP = "_bootstrap"
+
+
+def starter_of(process: Any) -> int:  # noqa: ANN401 - a multiprocessing.Process
+    """Return the pid of the process that started a child of `multiprocessing`: with a fork server it is not the parent."""
+    return int(getattr(process, "_parent_pid", 0) or 0)
+
+
+def multiprocessing_helpers() -> dict[str, int]:
+    """Return the pids of the helper processes that `multiprocessing` has started for this one, by kind."""
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    found = {"forkserver": getattr(server, "_forkserver_pid", None), "tracker": getattr(tracker, "_pid", None)}
+    return {kind: pid for kind, pid in found.items() if isinstance(pid, int)}
+
+
+def before_multiprocessing_ends(callback: Callable[[], object]) -> None:
+    """Call ``callback`` when a child of `multiprocessing` has done its work, before it joins children of its own."""
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # Those with a priority of 0 or more run first (``multiprocessing.util._exit_function``).
+        util.Finalize(None, callback, exitpriority=1_000_000)
+
+
+def take_spare_signal(handler: Callable[[int, FrameType | None], object]) -> int:
+    """Set the handler of a real-time signal that nobody uses, and return its number; 0 where there is none or not in this thread."""
+    for number in range(getattr(_signal, "SIGRTMAX", 0), getattr(_signal, "SIGRTMIN", 0), -1):
+        if has_default_action(number):
+            return number if set_handler(number, handler) else 0
+    return 0
+
+
+def interrupt(thread: int, number: int) -> None:
+    """Send a signal to one thread of this process: it comes back from the system call that it waits in."""
+    _signal.pthread_kill(thread, number)
+
+
+_soon: list[Callable[[], object]] = []
+_pending: list[Any] = []
+
+
+def _run_soon(_argument: object) -> int:
+    while _soon:
+        _soon.pop()()
+    return 0
+
+
+def call_soon(callback: Callable[[], object]) -> bool:
+    """Call ``callback`` in the main thread between two of its next instructions (``Py_AddPendingCall``), not here.
+
+    Returns:
+        False where that can't be done.
+
+    """
+    try:
+        import ctypes
+
+        if not _pending:
+            # Kept for good: the interpreter may still have to call it.
+            _pending.append(ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_run_soon))
+        _soon.append(callback)
+        return bool(ctypes.pythonapi.Py_AddPendingCall(_pending[0], None) == 0)
+    except (ImportError, AttributeError, OSError):
+        return False
+
+
 def dies_by(signalnum: int) -> bool:
     """Say whether a signal that the main thread is about to raise ends the process at once."""
     signal: Any = sys.modules["signal"]
