@@ -268,6 +268,10 @@ class Agent:
         self.registry.forget()
         if "asyncio" in self.parts:
             self.parts["asyncio"].forget()
+        if "subprocesses" in self.parts:
+            self.parts["subprocesses"].forked()
+        if "leakagent.processes.ledger" in sys.modules:
+            sys.modules["leakagent.processes.ledger"].own.forked()
         guard.disabled.clear()
 
     def exit_status(self) -> tuple[int | None, int | None]:

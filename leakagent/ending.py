@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from . import __version__, config, guard
+from . import __version__, config, guard, leftovers
 from .core import findings as f
 from .core.findings import Finding, Report
 from .core.records import DROPPED, LANCEDB_TABLE, THREAD_POOL, Record
@@ -59,6 +59,7 @@ class Ending:
         self._began = 0.0
         self._ended_children: dict[int, tuple[str, float]] = {}
         self._handed_over: list[str] = []
+        self._outliving: list[tuple[Record, str]] = []
 
     # -- before other threads are joined -----------------------------------------------------------------------------
 
@@ -242,6 +243,7 @@ class Ending:
                 report.own_status, report.status = report.status, LEAK_STATUS
             self._told_already = True
             self._tell(report)
+            guard.call("ledger", leftovers.close_ledger, self.agent)
             if not self.agent.child:
                 guard.call("folders of roots that are gone", family.sweep)
         finally:
@@ -267,6 +269,8 @@ class Ending:
         left = self._left_clients()
         if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
             self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
+        if "subprocesses" in parts and final:
+            self._outliving = guard.call("subprocesses", leftovers.end_subprocesses, self.agent, self.stages) or []
         report = self._report(left)
         report.agent["seconds"] = self.agent.seconds + time.perf_counter() - begin
         return report
@@ -328,7 +332,7 @@ class Ending:
         report.started, report.ended = agent.started, time.time()
         report.status, report.signal = agent.exit_status()
         found: list[Finding] = []
-        for build in (self._tasks, self._thread_pools, self._threads, self._processes):
+        for build in (self._tasks, self._thread_pools, self._threads, self._processes, self._orphans):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
         for records in left.values():
             found += [self._client(record) for record in records if record.kind != LANCEDB_TABLE]
@@ -433,6 +437,10 @@ class Ending:
             evidence = [f"kept the program waiting, {ended}, {seconds:.1f} s after the main thread"]
             found.append(self._finding(record, f.BLOCKS_EXIT, evidence=evidence))
         return found
+
+    def _orphans(self) -> list[Finding]:
+        found = [leftovers.subprocess_finding(self._finding, record, action) for record, action in self._outliving]
+        return found + leftovers.orphaned(self.agent)
 
     def _ended_child(self, record: Record) -> Finding:
         action, seconds = self._ended_children[record.resource().pid]

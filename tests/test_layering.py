@@ -21,6 +21,7 @@ LAYERS = {
     "shutdown": 2,
     "processes": 2,
     "report": 3,
+    "leftovers": 4,
     "ending": 4,
     "agent": 4,
     "bootstrap": 5,

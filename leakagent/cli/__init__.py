@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = ("run", "doctor", "report")
+COMMANDS = ("run", "doctor", "reap", "report")
 
 USAGE = """\
 usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
@@ -16,6 +16,7 @@ usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
        python -m leakagent [run] [OPTIONS] -c code [ARG...]
        leakagent run [OPTIONS] -- COMMAND [ARG...]
        leakagent doctor [--json]
+       leakagent reap [--clean] [--json] [--older-than SECONDS] [--every SECONDS] [PID...]
        leakagent report FILE [--html OUT] [--markdown OUT] [--json]
 
 Runs a Python program, keeps its unfinished work alive, closes what it left open at its end, and tells what leaked.
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _load(command: str) -> Callable[[list[str]], None]:
     if command == "doctor":
         from .doctor import main as run
+    elif command == "reap":
+        from .reap import main as run
     elif command == "report":
         from .report import main as run
     else:

@@ -8,6 +8,7 @@ PARTS = {
     "executors": ("executors", "Executors"),
     "threads": ("threads", "Threads"),
     "processes": ("multiprocess", "Processes"),
+    "subprocesses": ("subprocesses", "Subprocesses"),
     "chromadb": ("chromadb", "ChromaClients"),
     "lancedb": ("lancedb", "LanceConnections"),
 }
@@ -22,6 +23,7 @@ TARGETS = {
     "concurrent.futures.process": "executors",
     "multiprocessing.pool": "executors",
     "multiprocessing.process": "processes",
+    "subprocess": "subprocesses",
     "chromadb.api.client": "chromadb",
     "chromadb.api.shared_system_client": "chromadb",
     "lancedb.db": "lancedb",

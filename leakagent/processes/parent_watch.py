@@ -84,6 +84,7 @@ class ParentWatch:
         self._runs = self._stopping = False
         self._wake = _thread.allocate_lock()
         self._descriptors: list[int] = []
+        self._links: list[str] = []
         #: Seconds since the epoch when the starter was found gone, 0 as long as it is there.
         self.gone_since = 0.0
 
@@ -107,35 +108,48 @@ class ParentWatch:
         self._stopping, self._runs = False, True
         self._wake = _thread.allocate_lock()
         self._wake.acquire()
-        self._descriptors = descriptors = self._open()
+        if not self._are_ours():
+            self._open()
+        else:
+            os.eventfd_read(self._descriptors[1])  # it was woken by this
         try:
-            _thread.start_new_thread(guard.call, ("parent watch", self._watch, descriptors))
+            _thread.start_new_thread(guard.call, ("parent watch", self._watch))
         except RuntimeError:  # 3.12 starts none when the main thread has ended
-            self._ended(descriptors)
+            self._runs = False
 
-    def _open(self) -> list[int]:
-        """Return a descriptor of the starter and one that wakes the thread; none where the system has no such thing."""
+    def _open(self) -> None:
+        """Open a descriptor of the starter and one that wakes the thread, where the system has such things."""
+        self._descriptors, self._links = [], []
         if not (hasattr(os, "pidfd_open") and hasattr(os, "eventfd")):
-            return []
+            return
         try:
-            watched = os.pidfd_open(self.starter)
+            self._descriptors.append(os.pidfd_open(self.starter))
+            self._descriptors.append(os.eventfd(0))
+            self._links = [os.readlink(f"/proc/self/fd/{descriptor}") for descriptor in self._descriptors]
         except OSError:  # it is gone; an old kernel, a container that does not allow it, too many open files
-            return []
+            for descriptor in self._descriptors:
+                os.close(descriptor)
+            self._descriptors = []
+
+    def _are_ours(self) -> bool:
+        """Say whether the descriptors are what they were: a program that closes all closes ours, and uses their numbers again."""
         try:
-            return [watched, os.eventfd(0)]
+            return bool(self._descriptors) and self._links == [os.readlink(f"/proc/self/fd/{one}") for one in self._descriptors]
         except OSError:
-            os.close(watched)
-            return []
+            return False
 
     # -- a fork of this process --------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
         """Take the thread away where Python counts threads when a program forks."""
-        if not (_COUNTS_THREADS and self._runs) or self.gone_since:
+        if not (_COUNTS_THREADS and self._runs) or self.gone_since or self._stopping:
             return
-        self._stopping = True
         if self._descriptors:
+            if not self._are_ours():
+                return  # nothing wakes it any more
+            self._stopping = True
             os.eventfd_write(self._descriptors[1], 1)
+        self._stopping = True
         self._wake.release()
         end = time.monotonic() + _STOP_SECONDS
         while self._runs and time.monotonic() < end:
@@ -154,51 +168,39 @@ class ParentWatch:
 
     def forked(self) -> None:
         """Forget everything in a forked child: its own starter is another one, if anybody watches it at all."""
-        for descriptor in self._descriptors:
+        for descriptor in self._descriptors if self._are_ours() else ():
             os.close(descriptor)
-        if self._spare:
+        if self._spare and interpreter.handler_of(self._spare) == self._asked:
             interpreter.set_handler(self._spare, None)
         ParentWatch.__init__(self, self._signals, self._grace, self._prepare)
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
-    def _watch(self, descriptors: list[int]) -> None:
+    def _watch(self) -> None:
         self._thread = _thread.get_native_id()
         try:
-            if not self._wait(descriptors):
+            if not (self._wait() if self._descriptors else self._wait_elsewhere()):
                 return
         finally:
-            self._ended(descriptors)
+            self._runs = False
         if self._session and os.getsid(0) != self._session:
             return  # it is a daemon of its own by now
         self._end()
 
-    def _ended(self, descriptors: list[int]) -> None:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        self._descriptors, self._runs = [], False
-
-    def _wait(self, descriptors: list[int]) -> bool:
+    def _wait(self) -> bool:
         """Return True when the starter is gone, False when the thread has to end."""
-        if descriptors:
-            import select
+        import select
 
-            waiting = select.poll()
-            for descriptor in descriptors:
-                waiting.register(descriptor, select.POLLIN)
-            while not self._stopping:
-                # A program that closes all descriptors closes ours, and may use their numbers again.
-                if self._is_gone():
-                    return True
-                found = waiting.poll()
-                if any(event & select.POLLNVAL for _, event in found):
-                    descriptors.clear()
-                    return self._look_again_and_again()
-                if not self._is_gone() and descriptors[0] in {descriptor for descriptor, _ in found}:
-                    descriptors.clear()
-                    return self._look_again_and_again()
-            return False
-        return self._wait_elsewhere()
+        waiting = select.poll()
+        for descriptor in self._descriptors:
+            waiting.register(descriptor, select.POLLIN)
+        while not self._stopping:
+            if self._is_gone():
+                return True
+            waiting.poll()
+            if not self._stopping and not (self._are_ours() and self._is_gone()):
+                return self._look_again_and_again()
+        return False
 
     def _wait_elsewhere(self) -> bool:
         """Wait without a pidfd; these ways, but for the last, were never run."""
