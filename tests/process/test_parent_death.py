@@ -349,3 +349,71 @@ def test_a_child_forks_without_a_warning_and_is_watched_after_it(
     assert process.stdout.readline() == "[]\n", process.communicate()
     process.kill()
     until(lambda: in_session(process.pid) == [], "the children end")
+
+
+ORPHANED = """\
+import multiprocessing, os, time
+
+def inner(up):
+    up.put(os.getpid())
+    time.sleep(600)
+
+def middle(up):
+    multiprocessing.get_context("fork").Process(target=inner, args=(up,)).start()
+    time.sleep(600)
+
+def runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    up = context.SimpleQueue()
+    process = context.Process(target=middle, args=(up,))
+    process.start()
+    pid = up.get()
+    process.kill()
+    process.join()
+    while runs(pid):
+        time.sleep(0.01)
+    print(pid)
+"""
+
+
+def test_an_orphan_is_told_to_the_program_that_was_started(told: Callable[..., Any]) -> None:
+    after = told(ORPHANED)
+    one = after.only("orphaned", "process")
+    assert one["pids"] == [int(after.lines[0])]
+    assert (one["action"], len(after.findings)) == ("terminated", 1), after
+    assert one["evidence"][0].startswith("its starter (pid "), one
+    assert "p.join()" in one["fix"]
+
+
+PILE = """\
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+
+if __name__ == "__main__":
+    executor = ProcessPoolExecutor(4, mp_context=multiprocessing.get_context(sys.argv[1]))
+    list(executor.map(time.sleep, [0.1] * 8))
+    print(4, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_pile_of_workers(
+    method: str, signum: int, *, run_until_up: Callable[..., Any], program: Callable[..., Path], until: Callable[..., None]
+) -> None:
+    # Three times the same script, each ended as an editor's stop button does it, or harder.
+    app = program(PILE)
+    processes = [run_until_up(app, method, variables={"LEAKAGENT_REPORT": "off"}) for _ in range(3)]
+    for process in processes:
+        process.send_signal(signum)
+    for process in processes:
+        assert process.wait(timeout=120) == -signum
+        until(lambda process=process: in_session(process.pid) == [], f"all of {in_session(process.pid)} end")

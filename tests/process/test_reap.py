@@ -148,6 +148,15 @@ def test_orphans_are_listed_then_ended(method: str, leave: Callable[..., Left], 
     assert reap()["orphans"] == []
 
 
+def test_the_pile_of_several_runs_is_found_exactly(leave: Callable[..., Left], reap: Callable[..., Any]) -> None:
+    lefts = [leave("fork", 4) for _ in range(3)]
+    pids = sorted(pid for left in lefts for pid in left.pids)
+    assert sorted(one["pid"] for one in reap()["orphans"]) == pids
+    ended = reap("--clean")
+    assert sorted(one["pid"] for one in ended["orphans"]) == pids
+    assert not any(map(runs, pids))
+
+
 def test_children_of_the_living_are_none(
     spawn: Callable[..., Any], program: Callable[..., Path], runtime: Path, reap: Callable[..., Any]
 ) -> None:
