@@ -159,7 +159,11 @@ class ParentWatch:
 
     def after_fork(self) -> None:
         """Start it again in the parent."""
-        if self._stopping and not (_COUNTS_AFTER_HOOKS and interpreter.call_soon(self._start_again)):
+        frame = interpreter.caller(3)  # the program's, which forks: hooks, `guard.call` and this are above it
+        if not self._stopping:
+            return
+        lasti = -1 if frame is None else frame.f_lasti
+        if not (_COUNTS_AFTER_HOOKS and interpreter.call_after(self._start_again, frame, lasti)):
             self._start_again()
 
     def _start_again(self) -> None:

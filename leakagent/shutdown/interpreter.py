@@ -473,18 +473,39 @@ def interrupt(thread: int, number: int) -> None:
     _signal.pthread_kill(thread, number)
 
 
-_soon: list[Callable[[], object]] = []
+_soon: list[tuple[Callable[[], object], FrameType | None, int]] = []
 _pending: list[Any] = []
 
 
 def _run_soon(_argument: object) -> int:
+    here = sys._getframe().f_back  # noqa: SLF001
     while _soon:
-        _soon.pop()()
+        callback, frame, lasti = _soon[0]
+        above = None if here is frame or here is None else here.f_back
+        while above is not None and above is not frame:
+            above = above.f_back
+        if above is not None and above.f_lasti == lasti:
+            # Its instruction still runs, and this is a hook that it has called.
+            _add_pending()
+            return 0
+        del _soon[0]
+        callback()
     return 0
 
 
-def call_soon(callback: Callable[[], object]) -> bool:
-    """Call ``callback`` in the main thread between two of its next instructions (``Py_AddPendingCall``), not here.
+def _add_pending() -> bool:
+    import ctypes
+
+    return bool(ctypes.pythonapi.Py_AddPendingCall(_pending[0], None) == 0)
+
+
+def call_after(callback: Callable[[], object], frame: FrameType | None, lasti: int) -> bool:
+    """Call ``callback`` in the main thread when an instruction is over, soon after it (``Py_AddPendingCall``).
+
+    Args:
+        callback: What to call.
+        frame: Whose instruction it is.
+        lasti: Which one.
 
     Returns:
         False where that can't be done.
@@ -496,8 +517,8 @@ def call_soon(callback: Callable[[], object]) -> bool:
         if not _pending:
             # Kept for good: the interpreter may still have to call it.
             _pending.append(ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_run_soon))
-        _soon.append(callback)
-        return bool(ctypes.pythonapi.Py_AddPendingCall(_pending[0], None) == 0)
+        _soon.append((callback, frame, lasti))
+        return _add_pending()
     except (ImportError, AttributeError, OSError):
         return False
 

@@ -346,7 +346,7 @@ def test_a_child_forks_without_a_warning_and_is_watched_after_it(
     method: str, spawn: Callable[..., Any], program: Callable[..., Path], until: Callable[..., None]
 ) -> None:
     process = spawn("-m", "leakagent", program(FORKS), method)
-    assert process.stdout.readline() == "[]\n", process.communicate()
+    assert process.stdout.readline() == "[]\n"
     process.kill()
     until(lambda: in_session(process.pid) == [], "the children end")
 
