@@ -128,7 +128,7 @@ class Ledger:
             entry["kind"] in kinds and is_running(entry["pid"], entry["start"]) for entry in self._entries()
         ):
             path, self._path = self._path, ""
-            os.unlink(path)
+            _remove(path)
 
     def _entries(self) -> list[dict[str, Any]]:
         found = read(self._path)
@@ -223,7 +223,7 @@ def _is_from_before_the_boot(path: str) -> bool:
 def _remove(path: str) -> None:
     try:
         os.unlink(path)
-    except OSError:  # somebody else was faster
+    except OSError:  # somebody else was faster: another program, or who tidies up old files
         return
 
 
