@@ -9,7 +9,7 @@ import time
 from . import config, guard, instrumentation
 from .core.records import THREAD_POOL
 from .core.registry import Registry
-from .instrumentation import PARTS, SERVERS, TARGETS, WATCHED
+from .instrumentation import PARTS, SERVERS, STARTERS, TARGETS, WATCHED
 from .instrumentation.importhook import ImportHook
 from .instrumentation.patching import Patches
 from .shutdown import interpreter
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .core.findings import Finding
     from .detect.stalled import Stall
     from .ending import Ending
+    from .processes.parent_watch import ParentWatch
 
 _current: list[Agent] = []
 _fork_hook: list[bool] = []
@@ -70,6 +71,8 @@ class Agent:
         self.told_live: set[str] = set()
         #: What outlived a `leakagent.scope`, by fingerprint.
         self.scoped: dict[str, Finding] = {}
+        #: What watches the process that started this one, in children that serve nobody else.
+        self.watch: ParentWatch | None = None
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
 
@@ -105,6 +108,8 @@ class Agent:
             self.hook.when_imported(name, part, lambda module, part=part: self.arrived(part, module))  # type: ignore[misc]
         for name in WATCHED:
             self.hook.when_imported(name, "stalls", self._watch)
+        for name in STARTERS if self.settings.orphans == "end" else ():
+            self.hook.when_imported(name, "parent watch", self._starter_arrived)
 
     def _watch(self, module: ModuleType) -> None:
         self.arrived("stalls", module)
@@ -116,6 +121,20 @@ class Agent:
             from .telling import tell
 
             tell(self, stall)
+
+    def _starter_arrived(self, module: ModuleType) -> None:
+        from .instrumentation import starters
+
+        starters.patch(module, self.patches, self._watch_starter)
+
+    def _watch_starter(self, starter: int) -> None:
+        if not self.is_active():
+            return
+        from .processes.parent_watch import ParentWatch
+
+        if self.watch is None:
+            self.watch = ParentWatch(self.signals, self.settings.grace, self.main_has_ended)
+        self.watch.start(starter)
 
     def arrived(self, part: str, module: ModuleType) -> None:
         """Load a part when the first of its targets arrives, and have it patch the module."""
@@ -269,6 +288,8 @@ class Agent:
         self.scoped = {}
         self._ending = None
         self.signals.forked()
+        if self.watch is not None:
+            self.watch.forked()
         self.registry.forget()
         if "asyncio" in self.parts:
             self.parts["asyncio"].forget()
@@ -276,6 +297,10 @@ class Agent:
             self.parts["stalls"].forget()
         for part in SERVERS.intersection(self.parts):
             self.parts[part].forked()
+        if "subprocesses" in self.parts:
+            self.parts["subprocesses"].forked()
+        if "leakagent.processes.ledger" in sys.modules:
+            sys.modules["leakagent.processes.ledger"].own.forked()
         guard.disabled.clear()
 
     def exit_status(self) -> tuple[int | None, int | None]:
@@ -319,6 +344,8 @@ def _working_folder() -> str:
 
 def _before_fork() -> None:
     if _current:
+        if _current[0].watch is not None:
+            guard.call("parent watch", _current[0].watch.before_fork)
         guard.call("fork", _current[0].signals.before_fork)
         guard.call("fork", watcher.before_fork)
 
@@ -327,6 +354,8 @@ def _after_fork_in_parent() -> None:
     if _current:
         guard.call("fork", watcher.after_fork)
         guard.call("fork", _current[0].signals.after_fork)
+        if _current[0].watch is not None:
+            guard.call("parent watch", _current[0].watch.after_fork)
 
 
 def _after_fork() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("off", "count", "site", "stack")
 OTEL_MODES = ("auto", "global", "off")
+CHILD_POLICIES = ("end", "keep")
 ROOT_VARIABLE = "_LEAKAGENT_ROOT"
 
 _TRUE = ("1", "true", "on", "yes")
@@ -33,6 +34,8 @@ class Settings:
         fail_on_leak: End with status 23 if there are findings and the program itself ended with 0.
         budget: Seconds that the whole shutdown may take.
         grace: Seconds that loops and executors each get.
+        orphans: What a child of `multiprocessing` does when its starter is gone: ``end``, or ``keep`` running.
+        subprocesses: What is done about children of `subprocess` that outlive the program: ``keep`` them as Python does, or ``end``.
         stalled_after: Seconds without progress before a task or worker is looked at.
         ignore: Fingerprints, kinds, functions or ``file:line`` patterns that are not reported.
         otel: ``auto``, ``global`` or ``off``.
@@ -50,9 +53,11 @@ class Settings:
         "ignore",
         "level",
         "live",
+        "orphans",
         "otel",
         "report",
         "stalled_after",
+        "subprocesses",
     )
 
     enabled: bool
@@ -61,6 +66,8 @@ class Settings:
     fail_on_leak: bool
     budget: float
     grace: float
+    orphans: str
+    subprocesses: str
     stalled_after: float
     ignore: tuple[str, ...]
     otel: str
@@ -128,6 +135,8 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], Any, str]] = {
     "fail_on_leak": (_switch, False, _SWITCH_TEXT),
     "budget": (_seconds, 10.0, _SECONDS_TEXT),
     "grace": (_seconds, 3.0, _SECONDS_TEXT),
+    "orphans": (_choice(CHILD_POLICIES), "end", ", ".join(CHILD_POLICIES)),
+    "subprocesses": (_choice(CHILD_POLICIES), "keep", ", ".join(CHILD_POLICIES)),
     "stalled_after": (_seconds, 60.0, _SECONDS_TEXT),
     "ignore": (_patterns, (), "a comma list of fingerprints, kinds, functions or file:line patterns"),
     "otel": (_choice(OTEL_MODES), "auto", ", ".join(OTEL_MODES)),

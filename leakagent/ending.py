@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from . import __version__, config, guard
+from . import __version__, config, guard, leftovers
 from .core import findings as f
 from .core.findings import Finding, Report
 from .core.records import DROPPED, LANCEDB_TABLE, THREAD_POOL, Record
@@ -64,6 +64,7 @@ class Ending:
         self._began = 0.0
         self._ended_children: dict[int, tuple[str, float]] = {}
         self._handed_over: list[str] = []
+        self._outliving: list[tuple[Record, str]] = []
 
     # -- before other threads are joined -----------------------------------------------------------------------------
 
@@ -251,6 +252,7 @@ class Ending:
                 report.own_status, report.status = report.status, LEAK_STATUS
             self._told_already = True
             self._tell(report)
+            guard.call("ledger", leftovers.close_ledger, self.agent)
             if not self.agent.child:
                 guard.call("folders of roots that are gone", family.sweep)
         finally:
@@ -280,6 +282,8 @@ class Ending:
         left = self._left_clients()
         if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
             self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
+        if "subprocesses" in parts and final:
+            self._outliving = guard.call("subprocesses", leftovers.end_subprocesses, self.agent, self.stages) or []
         report = self._report(left)
         report.agent["seconds"] = self.agent.seconds + time.perf_counter() - begin
         return report
@@ -341,7 +345,7 @@ class Ending:
         report.started, report.ended = agent.started, time.time()
         report.status, report.signal = agent.exit_status()
         found: list[Finding] = []
-        resources = (self._thread_pools, self._threads, self._processes, self._cut_off)
+        resources = (self._thread_pools, self._threads, self._processes, self._orphans, self._cut_off)
         for build in (self._tasks, self._failures, self._scoped, *resources):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
         found += guard.call("detector stalls", stalls_of, agent) or []
@@ -473,6 +477,10 @@ class Ending:
             evidence = [f"kept the program waiting, {ended}, {seconds:.1f} s after the main thread"]
             found.append(self.finding(record, f.BLOCKS_EXIT, evidence=evidence))
         return found
+
+    def _orphans(self) -> list[Finding]:
+        found = [leftovers.subprocess_finding(self.finding, record, action) for record, action in self._outliving]
+        return found + leftovers.orphaned(self.agent)
 
     def _ended_child(self, record: Record) -> Finding:
         action, seconds = self._ended_children[record.resource().pid]

@@ -23,6 +23,7 @@ LAYERS = {
     "report": 3,
     "watcher": 2,
     "telling": 4,
+    "leftovers": 4,
     "ending": 4,
     "agent": 4,
     "scopes": 4,

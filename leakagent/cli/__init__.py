@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = ("run", "doctor", "report")
+COMMANDS = ("run", "doctor", "reap", "report")
 
 USAGE = """\
 usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
@@ -16,6 +16,7 @@ usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
        python -m leakagent [run] [OPTIONS] -c code [ARG...]
        leakagent run [OPTIONS] -- COMMAND [ARG...]
        leakagent doctor [--json]
+       leakagent reap [--clean] [--json] [--older-than SECONDS] [--every SECONDS] [PID...]
        leakagent report FILE [--html OUT] [--markdown OUT] [--json]
 
 Runs a Python program, keeps its unfinished work alive, closes what it left open at its end, and tells what leaked.
@@ -26,6 +27,8 @@ options of run:
   --fail-on-leak         status 23 if there are findings and the program itself ended with 0
   --budget SECONDS       what the whole shutdown may take (default 10)
   --grace SECONDS        what loops and executors each get (default 3)
+  --orphans POLICY       what children of multiprocessing do when their starter is gone: end (default) or keep
+  --subprocesses POLICY  children of subprocess that outlive the program: keep (default) or end
   --stalled-after SECONDS  without progress before a task or worker is looked at (default 60)
   --ignore LIST          fingerprints, kinds, functions or file:line patterns that are not told
   --otel MODE            auto (default), global or off
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _load(command: str) -> Callable[[list[str]], None]:
     if command == "doctor":
         from .doctor import main as run
+    elif command == "reap":
+        from .reap import main as run
     elif command == "report":
         from .report import main as run
     else:

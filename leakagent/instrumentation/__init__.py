@@ -9,6 +9,7 @@ PARTS = {
     "executors": ("executors", "Executors"),
     "threads": ("threads", "Threads"),
     "processes": ("multiprocess", "Processes"),
+    "subprocesses": ("subprocesses", "Subprocesses"),
     "chromadb": ("chromadb", "ChromaClients"),
     "lancedb": ("lancedb", "LanceConnections"),
     "uvicorn": ("uvicorn", "Uvicorn"),
@@ -34,6 +35,7 @@ TARGETS = {
     "concurrent.futures.process": "executors",
     "multiprocessing.pool": "executors",
     "multiprocessing.process": "processes",
+    "subprocess": "subprocesses",
     "chromadb.api.client": "chromadb",
     "chromadb.api.shared_system_client": "chromadb",
     "lancedb.db": "lancedb",
@@ -57,3 +59,5 @@ TARGETS = {
 
 #: Modules whose objects are looked at while the program runs (`leakagent.watcher`), after they were patched.
 WATCHED = ("asyncio.base_events", "uvloop", "concurrent.futures.thread")
+#: Modules in whose children `starters` finds out who has started them.
+STARTERS = ("multiprocessing.process", "gunicorn.workers.base", "werkzeug._reloader")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from leakagent import guard
 from leakagent.core.records import PROCESS
+from leakagent.processes import ledger
 from leakagent.shutdown import interpreter
 
 TYPE_CHECKING = False
@@ -66,6 +67,7 @@ class Processes:
         record = self.registry.add(PROCESS, process, frame, name=f"{process.name} (pid {process.pid})", weak=False)
         record.detail["pool"] = _made_by_pool(frame)
         record.detail["told_to_end"] = False
+        guard.call("ledger", ledger.own.note, process.pid, PROCESS, process.name, record.code, record.lasti)
 
     def _told_to_end(self, process: Any) -> None:  # noqa: ANN401
         for record in self.registry.of_kind(PROCESS):

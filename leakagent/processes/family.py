@@ -16,6 +16,8 @@ import stat
 
 from leakagent import config
 
+from .identity import is_gone, place
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,10 +47,11 @@ def runtime_folder(*, create: bool) -> str:
             pass
         except OSError:
             return ""
-    return folder if _is_private(folder, user) else ""
+    return folder if is_private(folder, user) else ""
 
 
-def _is_private(folder: str, user: int) -> bool:
+def is_private(folder: str, user: int) -> bool:
+    """Say whether a folder is a real one that belongs to the user alone."""
     try:
         found = os.lstat(folder)
     except OSError:
@@ -73,16 +76,7 @@ def _spool(marker: str, *, create: bool) -> str:
 
 def _name(marker: str) -> str:
     """Return the name of a root's spool folder."""
-    return f"spool-{marker.replace(':', '-')}-{_place()}"
-
-
-def _place() -> str:
-    """Return where pids of this process mean something, boot and pid namespace; empty if that can't be known."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read(8)}-{os.stat('/proc/self/ns/pid').st_ino}"
-    except (OSError, ValueError):
-        return ""
+    return f"spool-{marker.replace(':', '-')}-{place()}"
 
 
 def hand_over(environ: Mapping[str, str], text: str) -> bool:
@@ -135,32 +129,19 @@ def take_over(marker: str) -> Iterator[str]:
 
 def sweep() -> None:
     """Remove the spool folders of roots that are gone; whatever is not proven to be one stays."""
-    folder, place = runtime_folder(create=False), _place()
+    folder, here = runtime_folder(create=False), place()
     try:
-        names = [name for name in os.listdir(folder) if name.startswith("spool-")] if folder and place else []
+        names = [name for name in os.listdir(folder) if name.startswith("spool-")] if folder and here else []
     except OSError:
         return
     for name in names[:_MOST_SWEPT]:
-        pid, _, started = name.removeprefix("spool-").removesuffix(f"-{place}").partition("-")
-        if pid.isdecimal() and started.isdecimal() and name == _name(f"{pid}:{started}") and _is_gone(int(pid), started):
+        pid, _, started = name.removeprefix("spool-").removesuffix(f"-{here}").partition("-")
+        if pid.isdecimal() and started.isdecimal() and name == _name(f"{pid}:{started}") and is_gone(int(pid), started):
             _remove(os.path.join(folder, name))
 
 
-def _is_gone(pid: int, started: str) -> bool:
-    now = config.start_time(pid)
-    if now:
-        return now != started
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False  # it is there, but can't be looked at
-
-
 def _remove(spool: str) -> None:
-    if not _is_private(spool, os.getuid()):
+    if not is_private(spool, os.getuid()):
         return
     try:
         for name in os.listdir(spool):

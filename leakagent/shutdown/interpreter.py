@@ -616,6 +616,94 @@ def is_multiprocessing_child() -> bool:
     return process is not None and process.parent_process() is not None
 
 
+#: The method that runs in a child of `multiprocessing`, whatever started it; loky's children are started so as well.
+BOOTSTRAP = "_bootstrap"
+
+
+def starter_of(process: Any) -> int:  # noqa: ANN401 - a multiprocessing.Process
+    """Return the pid of the process that started a child of `multiprocessing`: with a fork server it is not the parent."""
+    return int(getattr(process, "_parent_pid", 0) or 0)
+
+
+def multiprocessing_helpers() -> dict[str, int]:
+    """Return the pids of the helper processes that `multiprocessing` has started for this one, by kind."""
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    found = {"forkserver": getattr(server, "_forkserver_pid", None), "tracker": getattr(tracker, "_pid", None)}
+    return {kind: pid for kind, pid in found.items() if isinstance(pid, int)}
+
+
+def before_multiprocessing_ends(callback: Callable[[], object]) -> None:
+    """Call ``callback`` when a child of `multiprocessing` has done its work, before it joins children of its own."""
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # Those with a priority of 0 or more run first (``multiprocessing.util._exit_function``).
+        util.Finalize(None, callback, exitpriority=1_000_000)
+
+
+def take_spare_signal(handler: Callable[[int, FrameType | None], object]) -> int:
+    """Set the handler of a real-time signal that nobody uses, and return its number; 0 where there is none or not in this thread."""
+    for number in range(getattr(_signal, "SIGRTMAX", 0), getattr(_signal, "SIGRTMIN", 0), -1):
+        if has_default_action(number):
+            return number if set_handler(number, handler) else 0
+    return 0
+
+
+def interrupt(thread: int, number: int) -> None:
+    """Send a signal to one thread of this process: it comes back from the system call that it waits in."""
+    _signal.pthread_kill(thread, number)
+
+
+_soon: list[tuple[Callable[[], object], FrameType | None, int]] = []
+_pending: list[Any] = []
+
+
+def _run_soon(_argument: object) -> int:
+    here = sys._getframe().f_back  # noqa: SLF001
+    while _soon:
+        callback, frame, lasti = _soon[0]
+        above = None if here is frame or here is None else here.f_back
+        while above is not None and above is not frame:
+            above = above.f_back
+        if above is not None and above.f_lasti == lasti:
+            # Its instruction still runs, and this is a hook that it has called.
+            _add_pending()
+            return 0
+        del _soon[0]
+        callback()
+    return 0
+
+
+def _add_pending() -> bool:
+    import ctypes
+
+    return bool(ctypes.pythonapi.Py_AddPendingCall(_pending[0], None) == 0)
+
+
+def call_after(callback: Callable[[], object], frame: FrameType | None, lasti: int) -> bool:
+    """Call ``callback`` in the main thread when an instruction is over, soon after it (``Py_AddPendingCall``).
+
+    Args:
+        callback: What to call.
+        frame: Whose instruction it is.
+        lasti: Which one.
+
+    Returns:
+        False where that can't be done.
+
+    """
+    try:
+        import ctypes
+
+        if not _pending:
+            # Kept for good: the interpreter may still have to call it.
+            _pending.append(ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(_run_soon))
+        _soon.append((callback, frame, lasti))
+        return _add_pending()
+    except (ImportError, AttributeError, OSError):
+        return False
+
+
 def dies_by(signalnum: int) -> bool:
     """Say whether a signal that the main thread is about to raise ends the process at once."""
     signal: Any = sys.modules["signal"]

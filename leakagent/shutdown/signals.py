@@ -172,9 +172,18 @@ class Signals:
             return
         if state.number:
             die_by(number)
-        if not self.main_has_ended and _is_in_a_callback(frame):
+        if not self.main_has_ended and is_in_a_callback(frame):
             _thread.start_new_thread(_send_again, (number,))
             return
+        self.end(number, frame)
+
+    def end(self, number: int, frame: FrameType | None) -> None:
+        """Have the program end as if ``number`` had come; called in the main thread, in the middle of whatever it does.
+
+        Raises:
+            SystemExit: This is what ends it.
+
+        """
         state.set(number)
         # In a thread, since it loads modules, and the main thread may be in the middle of that.
         try:
@@ -217,7 +226,7 @@ class Signals:
             task.exception()
 
 
-def _is_in_a_callback(frame: FrameType | None) -> bool:
+def is_in_a_callback(frame: FrameType | None) -> bool:
     """Say whether the signal came in a callback of the agent's own, out of which no exception gets: of the collector, a reference, a fork."""
     while frame is not None:
         place = frame.f_globals.get("__name__"), frame.f_code.co_name

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "WRONG_DETECTOR"
 
-#: What takes the place of ``is_lost`` in `leakagent.instrumentation.asyncio_tasks`, as the text of its last lines.
+#: What takes the place of ``is_lost`` in `leakagent.detect.lost`, as the text of its last lines.
 WRONG = {
     "none": "answer = right(box, **more)",
     "always yes": "box.pop(); answer = True",
@@ -26,7 +26,7 @@ WRONG = {
     # One reference more than the caller's box: the proof sees it and calls the task alive.
     "one too many": "extra = box[-1]; answer = right(box, **more)",
     # One reference less: what holds a task from outside by one reference is not seen.
-    "one too few": "lost._own_references = lambda: own() + 1; answer = right(box, **more)",
+    "one too few": "lost.own_references = lambda: own() + 1; answer = right(box, **more)",
 }
 
 _TEXT = """\
@@ -34,7 +34,7 @@ import sys
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        if name != "leakagent.instrumentation.asyncio_tasks":
+        if name != "leakagent.detect.lost":
             return None
         sys.meta_path.remove(self)
         import importlib.util
@@ -42,8 +42,8 @@ class Finder:
         execute = spec.loader.exec_module
         def exec_module(module):
             execute(module)
-            from leakagent.detect import lost
-            own, right = lost._own_references, lost.is_lost
+            lost = module
+            own, right = lost.own_references, lost.is_lost
             def is_lost(box, **more):
                 {wrong}
                 return answer

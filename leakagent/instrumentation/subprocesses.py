@@ -1,0 +1,138 @@
+"""Children of `subprocess`: all go through ``Popen.__init__``, those of `asyncio` too (but not uvloop's, which is no Python).
+
+A ``Popen`` object is kept weakly: Python warns when one is dropped whose process still runs.  A process is known by its pid and start
+time.  It is left over only if it runs on after the program: not if it has been told to end, if it has a session of its own, or if it reads
+from a pipe of the program's, which closes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from leakagent import guard
+from leakagent.core import findings as f
+from leakagent.core.records import SUBPROCESS
+from leakagent.processes import ledger
+from leakagent.processes.identity import is_running, look
+from leakagent.shutdown import interpreter
+
+from .executors import outside_of_constructors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, ModuleType
+    from typing import Any
+
+    from leakagent.config import Settings
+    from leakagent.core.records import Record
+    from leakagent.core.registry import Registry
+
+    from .patching import Patches
+
+#: Records after which those of processes that have ended are looked for.
+_MANY = 32
+
+#: Seconds that a process gets at the end of the program to end by itself, and to be gone when it is killed.
+_LAST_MOMENT = 0.2
+
+_TERM, _KILL = 15, 9
+
+
+class Subprocesses:
+    """Sees children of `subprocess`."""
+
+    def __init__(self, registry: Registry, settings: Settings) -> None:
+        """Start without any."""
+        self.registry = registry
+        self.ends = settings.subprocesses == "end"
+        self._records: list[Record] = []
+        self._limit = _MANY
+
+    def arrived(self, module: ModuleType, patches: Patches) -> None:
+        """Patch `subprocess`."""
+        patches.replace(module.Popen, "__init__", self._make_init)
+        patches.replace(module.Popen, "send_signal", self._make_send_signal)
+
+    def _make_init(self, original: Callable[..., None]) -> Callable[..., None]:
+        def __init__(popen: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807 - takes the place of the method
+            original(popen, *args, **kwargs)
+            guard.call("subprocesses", self._note, popen, interpreter.caller(1))
+
+        return __init__
+
+    def _make_send_signal(self, original: Callable[..., None]) -> Callable[..., None]:
+        def send_signal(popen: Any, sig: int) -> None:  # noqa: ANN401
+            original(popen, sig)
+            guard.call("subprocesses", self._told_to_end, popen)
+
+        return send_signal
+
+    def _note(self, popen: Any, frame: FrameType | None) -> None:  # noqa: ANN401
+        seen = look(popen.pid)
+        if len(self._records) >= self._limit:
+            self.alive()
+            self._limit = max(_MANY, 2 * len(self._records))
+        name = f"{_program(popen.args)} (pid {popen.pid})"
+        record = self.registry.add(SUBPROCESS, popen, outside_of_constructors(frame, popen), name=name)
+        record.detail.update(pid=popen.pid, start=seen.start if seen else "", told=False, piped=popen.stdin is not None)
+        self._records.append(record)
+        guard.call("ledger", ledger.own.note, popen.pid, SUBPROCESS, _program(popen.args), record.code, record.lasti)
+
+    def _told_to_end(self, popen: Any) -> None:  # noqa: ANN401
+        for record in self._records:
+            if record.resource() is popen:
+                record.detail["told"] = True
+
+    def alive(self) -> list[Record]:
+        """Return the records of children that still run; the others are finished."""
+        for record in list(self._records):
+            popen = record.resource()
+            ended = popen is not None and popen.returncode is not None
+            if ended or not is_running(record.detail["pid"], record.detail["start"]):
+                self.registry.finish(record)
+                self._records.remove(record)
+        return list(self._records)
+
+    def left_over(self) -> list[Record]:
+        """Return the records of children that are going to outlive the program; they get a moment to end by themselves."""
+        end = time.monotonic() + _LAST_MOMENT
+        while left := [record for record in self.alive() if _outlives(record)]:
+            if time.monotonic() >= end:
+                break
+            time.sleep(0.01)
+        return left
+
+    def end(self, records: list[Record], seconds: float) -> dict[int, str]:
+        """End children: ask, wait, kill; for each record the action of `leakagent.core.findings`."""
+        done: dict[int, str] = {}
+        for action, number, wait in ((f.TERMINATED, _TERM, seconds), (f.KILLED, _KILL, 1.0)):
+            left = [record for record in records if record.id not in done]
+            for record in left:
+                # A child whose status nobody has asked for keeps its pid.
+                if is_running(record.detail["pid"], record.detail["start"]):
+                    os.kill(record.detail["pid"], number)
+            end = time.monotonic() + wait
+            while left and time.monotonic() < end:
+                left = [record for record in left if is_running(record.detail["pid"], record.detail["start"])]
+                time.sleep(0.01 if left else 0)
+            done.update({record.id: action for record in records if record.id not in done and record not in left})
+        return done
+
+    def forked(self) -> None:
+        """Forget everything in a forked child."""
+        self._records.clear()
+
+
+def _outlives(record: Record) -> bool:
+    seen = look(record.detail["pid"])
+    if seen is None or record.detail["told"] or record.detail["piped"]:
+        return False
+    return seen.parent == os.getpid() and seen.session == os.getsid(0)
+
+
+def _program(args: Any) -> str:  # noqa: ANN401 - whatever `subprocess` takes
+    first = args if isinstance(args, (str, bytes, os.PathLike)) else next(iter(args), "")
+    words = os.fsdecode(first).split() or [""]
+    return os.path.basename(words[0])

@@ -1,0 +1,84 @@
+"""What the end of a process says and does about processes: those that outlive it, and itself if its starter is gone."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from .core import findings as f
+from .core.findings import Finding
+from .core.records import PROCESS
+from .shutdown.closing import CHILD_SECONDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .agent import Agent
+    from .core.records import Record
+    from .shutdown.closing import Stages
+
+
+def close_ledger(agent: Agent) -> None:
+    """Remove this process's file of the ledger, and in the program that was started those of programs that are gone."""
+    if "processes" in agent.parts or "subprocesses" in agent.parts:
+        from .processes import ledger
+
+        ledger.own.close(kinds=(PROCESS,))
+        if not agent.child:
+            ledger.sweep()
+
+
+def end_subprocesses(agent: Agent, stages: Stages) -> list[tuple[Record, str]]:
+    """Return the children of `subprocess` that are going to outlive the program, each with what was done about it."""
+    part = agent.parts["subprocesses"]
+    left = part.left_over()
+    done: dict[int, str] = {}
+
+    def end(seconds: float) -> tuple[int, int]:
+        done.update(part.end(left, seconds))
+        return len(left), sum(action == f.KILLED for action in done.values())
+
+    if left and part.ends:
+        stages.run("subprocesses", CHILD_SECONDS, end)
+    return [(record, done.get(record.id, f.NONE)) for record in left]
+
+
+def subprocess_finding(make: Callable[..., Finding], record: Record, action: str) -> Finding:
+    """Return the finding of a child of `subprocess` that outlives the program."""
+    evidence = []
+    if action == f.NONE:
+        evidence.append(f"runs on after the program{_memory(record.detail['pid'])}")
+    return make(record, f.REFUSED_CLEANUP if action == f.KILLED else f.ORPHANED, evidence=evidence, action=action)
+
+
+def _memory(pid: int) -> str:
+    """Say how much memory a process has to itself: USS, never the resident size, which counts what is shared again and again."""
+    from .processes.memory import private_bytes
+
+    size = private_bytes(pid)
+    return "" if size is None else f", {size / (1 << 20):.1f} MB of its own"
+
+
+def orphaned(agent: Agent) -> list[Finding]:
+    """Return a finding about this very process if its starter is gone."""
+    watch = agent.watch
+    if watch is None or not watch.gone_since:
+        return []
+    process: Any = sys.modules.get("multiprocessing.process")
+    name = process.current_process().name if process is not None else os.path.basename(sys.argv[0])
+    evidence = [f"its starter (pid {watch.starter}) ended without it; it was asked to end"]
+    age = max(0.0, time.time() - agent.started)
+    return [
+        Finding(
+            f.ORPHANED,
+            PROCESS,
+            oldest_age_s=age,
+            names=[f"{name} (pid {os.getpid()})"],
+            evidence=evidence,
+            action=f.TERMINATED,
+            pids=[os.getpid()],
+        )
+    ]

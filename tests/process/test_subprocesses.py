@@ -1,0 +1,176 @@
+"""Children of `subprocess`: told when they outlive the program, left alone as Python does, ended where the user asked for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROPER = """\
+import asyncio, os, signal, subprocess, sys, time
+with subprocess.Popen(["sleep", "0"]) as one:
+    pass
+print(subprocess.run(["echo", "run"], capture_output=True, text=True).stdout, end="")
+print(subprocess.check_output("exit 0; echo no", shell=True))
+told = subprocess.Popen(["sleep", "600"])
+told.terminate()
+killed = subprocess.Popen(["sleep", "600"])
+killed.kill()
+print(killed.wait())
+# Nobody asks for the status of this one.
+forgotten = subprocess.Popen(["true"])
+# It ends when the program does.
+reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+try:
+    subprocess.Popen(["there is no such program"])
+except FileNotFoundError as error:
+    print(error.filename)
+async def main():
+    process = await asyncio.create_subprocess_exec("echo", "loop", stdout=subprocess.PIPE)
+    print((await process.communicate())[0], process.returncode)
+    try:
+        process = await asyncio.create_subprocess_shell("exec sleep 600")
+        await asyncio.wait_for(process.wait(), 0.01)
+    except asyncio.TimeoutError:
+        process.kill()
+        print(await process.wait())
+asyncio.run(main())
+class Mine(subprocess.Popen):
+    pass
+print(isinstance(Mine(["true"]), subprocess.Popen), Mine(["true"]).wait())
+"""
+
+
+def test_proper_use_is_not_told(told: Callable[..., Any]) -> None:
+    after = told(PROPER)
+    after.clean()
+    lines = ["run", "b''", "-9", "there is no such program", "b'loop\\n' 0", "-9", "True 0"]
+    assert (after.lines, after.ran.stderr) == (lines, ""), after
+    assert after.report["totals"]["subprocess"]["created"] >= 11
+
+
+LEFT = """\
+import asyncio, subprocess, sys, time
+devnull = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+pids = []
+
+class Mine(subprocess.Popen):
+    def __init__(self, *words):
+        super().__init__(words, **devnull)
+
+def start():
+    global kept
+    kept = subprocess.Popen(["sleep", "600"], **devnull)  # kept
+    pids.append(kept.pid)
+    pids.append(Mine("sleep", "600").pid)  # dropped
+
+async def main():
+    global process
+    process = await asyncio.create_subprocess_exec("sleep", "600", **devnull)  # loop
+    pids.append(process.pid)
+
+start()
+asyncio.run(main())
+if "ignores" in sys.argv:
+    stubborn = subprocess.Popen(  # ignores
+        ["sh", "-c", "trap '' TERM; echo up >up; while :; do sleep 600; done"], **devnull)
+    pids.append(stubborn.pid)
+    import os
+    while not os.path.exists("up"):
+        time.sleep(0.01)
+print(*pids, flush=True)
+if "waits" in sys.argv:
+    time.sleep(600)
+sys.exit(3)
+"""
+
+
+def runs(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+@pytest.fixture
+def ended() -> Iterator[list[int]]:
+    """Return a list for the pids of processes that outlive a program: they are killed in the end."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_left_over_is_told_at_its_line_and_runs_on(told: Callable[..., Any], ended: list[int]) -> None:
+    after = told(LEFT)
+    pids = [int(word) for word in after.lines[0].split()]
+    ended += pids
+    assert (after.ran.returncode, [runs(pid) for pid in pids]) == (3, [True] * 3), after
+    found = {one["site"]["line"]: one for one in after.findings}
+    assert sorted(found) == sorted(map(after.line, ("kept", "dropped", "loop"))), after
+    for marker, pid in zip(("kept", "dropped", "loop"), pids, strict=True):
+        one = found[after.line(marker)]
+        assert (one["kind"], one["reason"], one["action"], one["names"]) == (
+            "subprocess", "orphaned", "none", [f"sleep (pid {pid})"],
+        )  # fmt: skip
+        assert one["evidence"][0].startswith("runs on after the program, "), one
+        assert one["evidence"][0].endswith(" MB of its own")
+        assert "p.terminate()" in one["fix"]
+
+
+@pytest.mark.parametrize("signum", [None, signal.SIGTERM, signal.SIGINT])
+def test_a_policy_ends_them(
+    signum: int | None, told: Callable[..., Any], interrupted: Callable[..., Any], program: Callable[..., Path], ended: list[int]
+) -> None:
+    options = ["--subprocesses", "end"]
+    if signum is None:
+        after = told(LEFT, "ignores", options=tuple(options))
+        ran = after.ran
+        actions = {one["site"]["line"]: (one["reason"], one["action"]) for one in after.findings}
+        assert actions.pop(after.line("ignores")) == ("refused_cleanup", "killed"), after
+        assert set(actions.values()) == {("orphaned", "terminated")}
+        assert after.stages["subprocesses"]["asked"] == 4
+    else:
+        ran = interrupted(["-m", "leakagent", *options, "--report", "off", program(LEFT), "waits"], signum=signum)
+    pids = [int(word) for word in ran.stdout.split()]
+    ended += pids
+    assert ran.returncode == (3 if signum is None else -signum), ran
+    assert not any(map(runs, pids))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_them_as_python_does(
+    signum: int, interrupted: Callable[..., Any], program: Callable[..., Path], ended: list[int]
+) -> None:
+    ran = interrupted(["-m", "leakagent", "--report", "off", program(LEFT), "waits"], signum=signum)
+    pids = [int(word) for word in ran.stdout.split()]
+    ended += pids
+    assert ran.returncode == -signum
+    assert all(map(runs, pids))
+
+
+WARNS = """\
+import gc, subprocess, sys, warnings
+warnings.simplefilter("always")
+with warnings.catch_warnings(record=True) as caught:
+    process = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    pid = process.pid
+    del process
+    gc.collect()
+print([one.category.__name__ for one in caught], subprocess._active != [])
+import os
+os.kill(pid, 9)
+"""
+
+
+def test_a_dropped_one_is_dropped(told: Callable[..., Any]) -> None:
+    after = told(WARNS)
+    assert after.lines == ["['ResourceWarning'] True"], after
+    assert after.findings == []
