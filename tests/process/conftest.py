@@ -134,3 +134,54 @@ def interrupted(
         return subprocess.CompletedProcess(process.args, process.returncode, first + stdout, stderr)
 
     return run_interrupted
+
+
+class Started:
+    """A program under the agent that is sent signals when it says so."""
+
+    def __init__(self, process: subprocess.Popen[str], report: Path) -> None:
+        """Keep the process, and where its report will be."""
+        self.process = process
+        self.path = report
+        self.lines: list[str] = []
+        self.errors = ""
+
+    def until(self, line: str) -> None:
+        """Read the program's output up to this line."""
+        assert self.process.stdout is not None
+        while line not in self.lines:
+            # Past the stream's buffer: what it has read ahead would be missing in `communicate`.
+            read = b""
+            while not read.endswith(b"\n"):
+                byte = os.read(self.process.stdout.fileno(), 1)
+                assert byte, (self.lines, line, read, self.process.communicate())
+                read += byte
+            self.lines.append(read.decode().rstrip("\n"))
+
+    def send(self, *signals: int) -> None:
+        """Send signals."""
+        for number in signals:
+            self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for the end and return the status."""
+        stdout, self.errors = self.process.communicate(timeout=120)
+        self.lines += stdout.splitlines()
+        return self.process.returncode
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON report."""
+        return dict(json.loads(self.path.read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def started(spawn: Callable[..., subprocess.Popen[str]], program: Callable[..., Path], tmp_path: Path) -> Callable[..., Started]:
+    """Start a program's text under the agent."""
+
+    def start(text: str, *arguments: str, **variables: str) -> Started:
+        report = tmp_path / "report.json"
+        options = ("-u", "-m", "leakagent", "--report", f"text,json:{report}")
+        return Started(spawn(*options, program(text), *arguments, variables=variables), report)
+
+    return start

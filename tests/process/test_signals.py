@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,52 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-
-class Started:
-    """A program under the agent that is sent signals when it says so."""
-
-    def __init__(self, process: subprocess.Popen[str], report: Path) -> None:
-        """Keep the process, and where its report will be."""
-        self.process = process
-        self.path = report
-        self.lines: list[str] = []
-        self.errors = ""
-
-    def until(self, line: str) -> None:
-        """Read the program's output up to this line."""
-        assert self.process.stdout is not None
-        while line not in self.lines:
-            read = self.process.stdout.readline()
-            assert read, (self.lines, line, self.process.communicate())
-            self.lines.append(read.rstrip("\n"))
-
-    def send(self, *signals: int) -> None:
-        """Send signals."""
-        for number in signals:
-            self.process.send_signal(number)
-
-    def end(self) -> int:
-        """Wait for the end and return the status."""
-        stdout, self.errors = self.process.communicate(timeout=120)
-        self.lines += stdout.splitlines()
-        return self.process.returncode
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The JSON report."""
-        return dict(json.loads(self.path.read_text(encoding="utf-8")))
-
-
-@pytest.fixture
-def started(spawn: Callable[..., subprocess.Popen[str]], program: Callable[..., Path], tmp_path: Path) -> Callable[..., Started]:
-    """Start a program's text under the agent."""
-
-    def start(text: str, *arguments: str, **variables: str) -> Started:
-        report = tmp_path / "report.json"
-        options = ("-u", "-m", "leakagent", "--report", f"text,json:{report}")
-        return Started(spawn(*options, program(text), *arguments, variables=variables), report)
-
-    return start
+    from conftest import Started
 
 
 #: Programs wait in short steps: a signal that comes after the interpreter's last look and before the system call (``pause``, a
