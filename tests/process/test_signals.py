@@ -248,7 +248,8 @@ def test_event_loops_are_closed(wait: str, started: Callable[..., Started]) -> N
     # A coroutine that never gets to an ``await`` is ended by the exception itself, and the loop with it.
     assert "background ends" in running.lines, running.errors
     assert running.lines[-1] == "exit handler"
-    assert running.errors == ""
+    # As with Ctrl+C, the exception may come between the making of a coroutine and the await: Python warns of that.
+    assert running.errors == "" or "coroutine 'sleep' was never awaited" in running.errors
 
 
 @pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGINT])
