@@ -122,7 +122,7 @@ def without_site(task: Any, entry: TaskEntry | None = None) -> TaskEntry:  # noq
     if entry is None:
         entry = TaskEntry(task)
         entry.created = time.monotonic()
-    coro = task.get_coro()
+    coro = interpreter.coroutine_of(task)
     entry.place = next(
         (code for name in ("cr_code", "gi_code", "ag_code") if (code := getattr(coro, name, None)) is not None), None
     )

@@ -61,7 +61,7 @@ class TaskTable:
         """Note where a task was created, which has been noted already if it was taken from asyncio's registry."""
         entry = self.find(task) if self.taken else None
         if entry is None:
-            if task.done():  # an eager one
+            if task.done() and not interpreter.complains(task):  # an eager one
                 self._finished += 1
                 return
             self.add(task)

@@ -336,6 +336,18 @@ def is_ending(task: Any) -> bool:  # noqa: ANN401 - a task
     return bool(task._must_cancel) or (waiter is not None and waiter.cancelled())  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+def coroutine_of(task: Any) -> object:  # noqa: ANN401 - a task
+    """Return the coroutine of a task, or None.
+
+    3.12.1 crashes in ``get_coro`` of an eager task that was done at once, which has none any more: the collector is asked there.
+    """
+    if sys.version_info[:2] != (3, 12) or not task.done():
+        return task.get_coro()
+    import gc  # not for every program
+
+    return next((found for found in gc.get_referents(task) if hasattr(found, "cr_code") or hasattr(found, "gi_code")), None)
+
+
 def context_of(task: Any) -> Any:  # noqa: ANN401 - a task, a context
     """Return the context that a task runs in.
 
