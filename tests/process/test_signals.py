@@ -29,9 +29,13 @@ class Started:
         """Read the program's output up to this line."""
         assert self.process.stdout is not None
         while line not in self.lines:
-            read = self.process.stdout.readline()
-            assert read, (self.lines, line, self.process.communicate())
-            self.lines.append(read.rstrip("\n"))
+            # Past the stream's buffer: what it has read ahead would be missing in `communicate`.
+            read = b""
+            while not read.endswith(b"\n"):
+                byte = os.read(self.process.stdout.fileno(), 1)
+                assert byte, (self.lines, line, read, self.process.communicate())
+                read += byte
+            self.lines.append(read.decode().rstrip("\n"))
 
     def send(self, *signals: int) -> None:
         """Send signals."""
@@ -295,7 +299,8 @@ def test_event_loops_are_closed(wait: str, started: Callable[..., Started]) -> N
     # A coroutine that never gets to an ``await`` is ended by the exception itself, and the loop with it.
     assert "background ends" in running.lines, running.errors
     assert running.lines[-1] == "exit handler"
-    assert running.errors == ""
+    # As with Ctrl+C, the exception may come between the making of a coroutine and the await: Python warns of that.
+    assert running.errors == "" or "coroutine 'sleep' was never awaited" in running.errors
 
 
 @pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGINT])
