@@ -11,6 +11,8 @@ the task.  Tasks that are alive at the end of the program are asked for their fl
 
 The note has to be found once more when the task is already being destroyed: a collection clears weak references before it
 calls finalizers (up to 3.14), so notes about failed tasks are kept by the identity of the task from the start of the collection on.
+And a collection may come inside the finalizer, where the flag is gone already: notes about tasks that failed without the flag
+are kept as well, and hold for as long as their reference is alive.
 
 What is still open.  A bare future is not told: nobody noted who made it.  Where a hundred thousand tasks are alive and many others
 fail, the search for their notes is given up after a share of the running time, and the creation site stays unknown.
@@ -71,6 +73,8 @@ class Errors:
         self.failures: dict[tuple[object, ...], Failure] = {}
         self._find = find
         self._failed: dict[int, TaskEntry] = {}
+        #: Somebody has looked at them, or their finalizer runs.
+        self._without_flag: dict[int, TaskEntry] = {}
         self._limit = MOST
         self._began = time.monotonic()
         self._searched = 0.0
@@ -79,10 +83,15 @@ class Errors:
         """Drop all that is known."""
         self.failures.clear()
         self._failed.clear()
+        self._without_flag.clear()
 
     def note(self, task: Any, entry: TaskEntry) -> None:  # noqa: ANN401 - a task
-        """Keep the note about a task that is done, if nobody has looked at its exception yet."""
-        if interpreter.complains(task):
+        """Keep the note about a task that has failed, as long as its finalizer may ask for it."""
+        if not interpreter.complains(task):
+            if len(self._without_flag) >= MOST:
+                self._without_flag.clear()
+            self._without_flag[id(task)] = entry
+        else:
             self._failed[id(task)] = entry
             if len(self._failed) > self._limit:
                 # Twice as many as were left last time: the work per task stays constant.
@@ -116,7 +125,10 @@ class Errors:
         if self._searched > SEARCH_SECONDS + SEARCH_SHARE * (begin - self._began):
             return None
         try:
-            return self._find(task) or without_site(task)
+            found = self._find(task)
+            if found is None:  # looked up last: the collection may come at any moment before
+                found = self._without_flag.get(id(task))
+            return found if found is not None and found.ref() is task else without_site(task)
         finally:
             self._searched += time.monotonic() - begin
 

@@ -8,12 +8,17 @@ Readers need no lock: a note is put into its new list before it is taken out of 
 old, so a reader sees every task at least once.  Writers other than `add` hold the lock of the collector window
 (`leakagent.instrumentation.task_window`); the turn counter tells one of them that a collection, which may come with any
 allocation, has got there first.
+
+Up to 3.11 a collection begins inside the allocation itself: ``list[:]`` and ``list + list`` read the length, allocate (the
+callback shortens the list) and copy what is not there any more.  ``[*list]`` allocates first; only that is used here on lists
+that a collection changes.
 """
 
 from __future__ import annotations
 
 import time
-from itertools import compress
+from itertools import compress, repeat
+from operator import is_not
 
 from leakagent import guard
 from leakagent.shutdown import interpreter
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
 #: ``gc.disable()`` allow any.
 SWEEP_AT = 256
 
+#: Times that a sweep begins again because a collection came: with ``gc.set_threshold(1)`` one comes every time.
+TRIES = 3
 
 #: Notes that are looked at for a task that has failed right after it was made, before all of them are put into an index.
 NEWEST = 64
@@ -50,7 +57,7 @@ class TaskTable:
         self.sweep_soon: Callable[[], None] = self.sweep
         self.limit = SWEEP_AT
         self.add = _make_add(self)
-        #: Called with a task that has failed and that nobody has looked at, and its note, when the note is dropped.
+        #: Called with a task that has failed, and its note, when the note is dropped.
         self.failed: Callable[[Any, TaskEntry], None] = lambda _task, _entry: None
         self._index: dict[int, TaskEntry] = {}
         self._count = count
@@ -73,14 +80,14 @@ class TaskTable:
     def find(self, task: object) -> TaskEntry | None:
         """Return the note of a task, looked for from the newest on."""
         for known in (self.young, self.middle, self.old):
-            for entry in reversed(known[:]):
+            for entry in reversed([*known]):
                 if entry() is task:
                     return entry
         return None
 
     def search(self, task: object) -> TaskEntry | None:
         """Return the note of a task that may be in its finalizer; unlike `find`, again and again at little cost."""
-        for entry in reversed(self.young[-NEWEST:]):
+        for entry in reversed([*self.young][-NEWEST:]):
             if entry() is task:
                 return entry
         known = self._index.get(id(task))
@@ -109,24 +116,25 @@ class TaskTable:
         self._note_counts(sum(map(self._sweep, (self.young, self.middle, self.old))))
 
     def _sweep(self, known: list[TaskEntry]) -> int:
-        while True:
+        for _ in range(TRIES):
             turn, length = self._turn, len(known)
-            kept = self.pending(known[:length])[0]
+            kept = self.pending([*known][:length])[0]
             put, cut = known.__setitem__, slice(0, length)
             if turn == self._turn:
                 put(cut, kept)
                 self._turn += 1
                 return length - len(kept)
+        return 0
 
     def pending(self, entries: list[TaskEntry]) -> tuple[list[TaskEntry], list[Any]]:
         """Return the notes whose tasks are not done yet, and these tasks."""
         entries, tasks = alive(entries)
         try:
             done = [*map(interpreter.task_done(), tasks)]
-            failed = [*map(interpreter.log_traceback, tasks)] if any(done) else []
+            failed = [*map(is_not, map(interpreter.task_exception, tasks), repeat(None))] if any(done) else []
         except (TypeError, AttributeError):  # not all are asyncio's own
             done = [task.done() for task in tasks]
-            failed = [interpreter.complains(task) for task in tasks]
+            failed = [getattr(task, "_exception", None) is not None for task in tasks]
         if any(done):
             for task, entry in compress(zip(tasks, entries, strict=True), failed):
                 self.failed(task, entry)
@@ -137,8 +145,8 @@ class TaskTable:
     def reached(self, generation: int) -> list[TaskEntry]:
         """Return a copy of the notes about all tasks that a collection of this generation can reach."""
         if generation == 0:
-            return self.young[:]
-        return (self.old if generation > 1 else []) + self.middle + self.young
+            return [*self.young]
+        return [*(self.old if generation > 1 else ()), *self.middle, *self.young]
 
     def move_on(self, generation: int, length: int, kept: list[TaskEntry], finished: int) -> None:
         """Move notes to the next list.
@@ -178,7 +186,7 @@ class TaskTable:
 
     def noted(self) -> list[TaskEntry]:
         """Return all notes."""
-        return self.young + self.middle + self.old
+        return [*self.young, *self.middle, *self.old]
 
     def entries(self) -> list[TaskEntry]:
         """Return the notes of all pending tasks, one for each."""

@@ -307,8 +307,8 @@ def frames() -> dict[int, FrameType]:
 #: Follows a weak reference: ``operator.call`` of 3.11 and newer, or the slower method of the type.
 call: Any = getattr(_operator, "call", _weakref.ref.__call__)
 
-#: `complains` for tasks of asyncio's own, faster.
-log_traceback = _operator.attrgetter("_log_traceback")
+#: `exception_of` for tasks of asyncio's own, faster; None for one that has not failed.
+task_exception = _operator.attrgetter("_exception")
 
 #: `waiter_of` for tasks of asyncio's own, faster.
 waits = _operator.attrgetter("_fut_waiter")
