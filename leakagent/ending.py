@@ -280,7 +280,7 @@ class Ending:
             if final:
                 guard.call("asyncio exceptions", parts["asyncio"].look_at_failed)
         left = self._left_clients()
-        if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
+        if any(left.values()) or ("lancedb" in parts and (parts["lancedb"].has_loop() or parts["lancedb"].is_over)):
             self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
         if "subprocesses" in parts and final:
             self._outliving = guard.call("subprocesses", leftovers.end_subprocesses, self.agent, self.stages) or []
@@ -330,8 +330,11 @@ class Ending:
 
         in_time(seconds, work)
         forced = sum(1 for record in records if record.id not in self._closed)
-        if lance is not None and loops:
-            forced += not lance.stop_loop(seconds)
+        if lance is not None:
+            stopped = lance.stop_loop(seconds)
+            forced += not stopped
+            if stopped and final:
+                lance.shut_down()
         return len(records) + loops, forced
 
     # -- findings ----------------------------------------------------------------------------------------------------

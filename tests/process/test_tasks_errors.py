@@ -245,7 +245,6 @@ def test_not_told_where_somebody_looks(name: str, told: Callable[..., Any], pyth
 
 
 if importlib.util.find_spec("uvloop"):
-
     # The eager factory needs a loop of asyncio's own.
     @pytest.mark.parametrize("name", [name for name in NEVER_LOOKED_AT if name != "eager"])
     def test_told_under_uvloop(name: str, told: Callable[..., Any], python: Callable[..., Any]) -> None:
