@@ -1,10 +1,10 @@
 """Sets up environments and runs checks, tests and the demo in them.  Standard library only.
 
     python .ci/test.py check         ruff, ruff format, mypy
-    python .ci/test.py test [PATH]   the core tests in every Python found, the application tests in one
+    python .ci/test.py test [PATH]   the core tests in every Python found, the application tests in one (newest and older versions)
     python .ci/test.py demo          the demo, bare and under the agent
     python .ci/test.py wheel         build the wheel into dist/
-    python .ci/test.py pin           write .ci/constraints.txt: today's versions of all that pyproject.toml requires
+    python .ci/test.py pin           write .ci/constraints*.txt: today's versions of all that pyproject.toml requires
 
 Environments without leakagent live outside the tree, in ``$XDG_CACHE_HOME/leakagent/``, one folder per content (interpreter,
 requirements, constraints), and are used again until nobody has used them for 14 days.  Tests and demo get a copy of their own
@@ -45,10 +45,21 @@ VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 APPS_VERSION = "3.11"
 CI = os.environ.get("CI") == "true"
 NEXT = Path(os.environ.get("LEAKAGENT_PYTHON_NEXT", ROOT.parent / "shared" / "tools" / "python-next"))
-CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 
 #: What is in which environment, besides what the agent needs: extras and groups of pyproject.toml.
-ENVIRONMENTS = {"core": ["test", "servers"], "apps": ["test", "servers", "demo", "apps"], "demo": ["demo"], "check": ["dev"]}
+ENVIRONMENTS = {
+    "core": ["test", "servers"],
+    "apps": ["test", "servers", "demo", "apps"],
+    "older": ["test", "older"],
+    "demo": ["demo"],
+    "check": ["dev"],
+}
+
+#: Environments whose versions contradict those of the others.
+APART = ("older",)
+
+#: Environments of the application tests, and what runs in them.
+APPLICATIONS = {"apps": ["tests/apps", "tests/servers", "--ignore=tests/apps/older"], "older": ["tests/apps/older"]}
 
 KEPT_DAYS = {"run": 1, **dict.fromkeys([*ENVIRONMENTS, "build"], 14)}
 
@@ -94,6 +105,11 @@ class Python:
 
 
 # -- interpreters ----------------------------------------------------------------------------------------------------
+
+
+def constraints(name: str) -> Path:
+    """Return the file with the versions of what is in an environment."""
+    return ROOT / ".ci" / (f"constraints-{name}.txt" if name in APART else "constraints.txt")
 
 
 def find_pythons(versions: list[str]) -> list[Python]:
@@ -184,14 +200,14 @@ def environment(python: Python, name: str) -> str:
     if full.returncode:
         message = f"could not start Python {python.version}: {full.stderr.strip()[-200:]}"
         raise CannotError(message)
-    wanted, constraints = requirements(name), CONSTRAINTS.read_text(encoding="utf-8")
-    key = hashlib.sha256("\n".join([full.stdout, *wanted, constraints]).encode()).hexdigest()[:16]
+    wanted, pinned = requirements(name), constraints(name)
+    key = hashlib.sha256("\n".join([full.stdout, *wanted, pinned.read_text(encoding="utf-8")]).encode()).hexdigest()[:16]
     folder = f"{name}-{python.version}-{key}"
     ready = python.outside / folder / ".ready"
     with _locked(python.outside / folder, f"the {name} environment for Python {python.version}"):
         if not ready.exists():
             print(f"-- making the {name} environment for Python {python.version}", flush=True)
-            _make(python, folder, ["-c", str(CONSTRAINTS.relative_to(ROOT)), *wanted])
+            _make(python, folder, ["-c", str(pinned.relative_to(ROOT)), *wanted])
         ready.touch()
     _expire(python.outside)
     return folder
@@ -322,9 +338,11 @@ def test(selection: list[str]) -> int:
     if missing:
         print(f"-- not on this machine, not tested: Python {', '.join(missing)}", flush=True)
     core = [path for path in selection if not path.startswith("tests/apps")]
-    apps = [path for path in selection if path.startswith("tests/apps")]
     here = next((python for python in pythons if python.version == APPS_VERSION), pythons[0])
-    plan = [(here, "apps", apps or ["tests/apps", "tests/servers"])] if apps or not selection else []
+    plan = []
+    for name, paths in APPLICATIONS.items():
+        chosen = [path for path in selection if path.startswith("tests/apps") and _environment_of(path) == name]
+        plan += [(here, name, chosen or paths)] if chosen or not selection else []
     plan += [(python, "core", core or ["tests", "--ignore=tests/apps"]) for python in pythons if core or not selection]
     jobs = min(_number("LEAKAGENT_TEST_JOBS", min(2, os.cpu_count() or 1)), len(plan))
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder:
@@ -337,6 +355,10 @@ def test(selection: list[str]) -> int:
             _stopped.set()
             pool.shutdown(cancel_futures=True)
     return _summary(outcomes)
+
+
+def _environment_of(path: str) -> str:
+    return "older" if path.startswith(APPLICATIONS["older"][0]) else "apps"
 
 
 def _number(variable: str, default: int) -> int:
@@ -476,13 +498,26 @@ def pin(_arguments: list[str]) -> int:
     if len(pythons) < len(VERSIONS):
         message = f"could not pin: that needs every Python of {', '.join(VERSIONS)}"
         raise CannotError(message)
+    together = [name for name in [*ENVIRONMENTS, "build"] if name not in APART]
+    _pin(
+        constraints("core"),
+        {python.version: together if python.version == APPS_VERSION else ["core"] for python in pythons},
+        pythons,
+    )
+    for name in APART:
+        _pin(constraints(name), {APPS_VERSION: [name]}, pythons)
+    return 0
+
+
+def _pin(path: Path, names: dict[str, list[str]], pythons: list[Python]) -> None:
     found: dict[str, dict[str, str]] = {}
     for python in pythons:
-        print(f"-- choosing versions for Python {python.version}", flush=True)
-        names = [*ENVIRONMENTS, "build"] if python.version == APPS_VERSION else ["core"]
+        if python.version not in names:
+            continue
+        print(f"-- choosing versions for Python {python.version}: {path.name}", flush=True)
         run = Path(tempfile.mkdtemp(prefix="run-", dir=python.outside))
         try:
-            _make(python, run.name, sorted({line for name in names for line in requirements(name)}))
+            _make(python, run.name, sorted({line for name in names[python.version] for line in requirements(name)}))
             freeze = [*python.inside(run.name).command, *_PIP, "freeze"]
             frozen = subprocess.run(freeze, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
         finally:
@@ -494,8 +529,7 @@ def pin(_arguments: list[str]) -> int:
         for version in sorted(set(versions.values())):
             where = " or ".join(f'python_version == "{of}"' for of in versions if versions[of] == version)
             lines.append(f"{name}=={version}" + (f" ; {where}" if len(set(versions.values())) > 1 else ""))
-    CONSTRAINTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return 0
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 COMMANDS = {"check": check, "test": test, "demo": demo, "wheel": wheel, "pin": pin}

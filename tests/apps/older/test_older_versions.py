@@ -1,0 +1,169 @@
+"""Releases of libraries that many programs still have: the same promises as with the newest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# llama-index-core 0.12.16 keeps nothing that refers to the task behind a streamed answer.
+ENGINE = """\
+import asyncio
+import gc
+from llama_index.core.chat_engine import SimpleChatEngine
+from llama_index.core.llms import ChatMessage, ChatResponse, MockLLM
+class LLM(MockLLM):
+    async def astream_chat(self, messages, **more):
+        async def answer():
+            for n in range(3):
+                if n == 1:
+                    await half_way()
+                yield ChatResponse(message=ChatMessage(role="assistant", content="x" * n), delta="x")
+        return answer()
+async def main():
+    engine = SimpleChatEngine.from_defaults(llm=LLM())
+    answer = await engine.astream_chat("a question")
+    try:
+        async for token in answer.async_response_gen():
+            print(token)
+    except ConnectionError as error:
+        print("the user sees", type(error).__name__)
+    print([message.content for message in engine.chat_history])
+"""
+LINE = "llama_index/core/chat_engine/simple.py"
+
+ANSWERS = f"""\
+{ENGINE}
+async def half_way():
+    await asyncio.sleep(0)
+asyncio.run(main())
+"""
+
+REFUSES = f"""\
+{ENGINE}
+async def half_way():
+    raise ConnectionError
+asyncio.run(main())
+"""
+
+# The answer is dropped, and what the task waits for comes later.
+DROPPED = f"""\
+{ENGINE}
+import weakref
+class Backend:
+    pass
+async def half_way():
+    backend = Backend()
+    backend.answer = asyncio.get_running_loop().create_future()
+    backend.answer.backend = backend
+    backends.append(weakref.ref(backend))
+    await backend.answer
+backends = []
+async def drop():
+    engine = SimpleChatEngine.from_defaults(llm=LLM())
+    answer = await engine.astream_chat("a question")
+    while not backends:
+        await asyncio.sleep(0)
+    del answer
+    gc.collect()
+    backend = backends[0]()
+    if backend is None:
+        print("lost")
+        return
+    backend.answer.set_result(None)
+    del backend
+    while len(engine.chat_history) < 2:
+        await asyncio.sleep(0)
+    print([message.content for message in engine.chat_history])
+asyncio.run(drop())
+"""
+
+
+def test_llama_index_that_answers(compare: Callable[..., Any]) -> None:
+    compare(ANSWERS).check()
+
+
+def test_llama_index_with_a_backend_that_breaks_off(compare: Callable[..., Any]) -> None:
+    ran = compare(REFUSES)
+    ran.check(library=[("unretrieved_exception", "asyncio.task", LINE)])
+    assert "the user sees ConnectionError" in ran.bare.stdout, ran.bare
+    for agent, _ in (*ran.agents.values(), (ran.bare, None)):
+        assert agent.stderr.count("Task exception was never retrieved") == 1, agent
+
+
+def test_llama_index_whose_task_python_destroys(compare: Callable[..., Any]) -> None:
+    ran = compare(DROPPED)
+    assert ran.bare.stdout.splitlines() == ["lost"], ran.bare
+    assert "Task was destroyed but it is pending!" in ran.bare.stderr, ran.bare
+    for agent, report in ran.agents.values():
+        assert (agent.returncode, agent.stdout) == (0, "['a question', 'xxx']\n"), agent
+        assert "Task was destroyed" not in agent.stderr, agent
+        (found,) = report["findings"]
+        assert (found["reason"], found["kind"], found["owner"]) == ("lost_task", "asyncio.task", "library")
+        assert found["site"]["file"] == LINE
+
+
+CHROMADB = """\
+import chromadb
+def fill(client):
+    collection = client.get_or_create_collection("things", embedding_function=None)
+    collection.upsert(ids=["1", "2"], embeddings=[[1.0, 2.0], [3.0, 4.0]])
+    return collection.count()
+settings = chromadb.Settings(anonymized_telemetry=False)
+a = chromadb.PersistentClient("a", settings=settings)  # leak: not_closed chromadb.client
+b = chromadb.EphemeralClient(settings=settings)  # leak: not_closed chromadb.client
+print(fill(a), fill(b))
+def dropped():
+    c = chromadb.PersistentClient("c", settings=settings)  # leak: not_closed chromadb.client
+    print(fill(c))
+dropped()
+"""
+
+LANCEDB = """\
+import asyncio
+import lancedb
+from lancedb.background_loop import LOOP
+rows = [{"id": n, "vector": [float(n), 1.0]} for n in range(3)]
+a = lancedb.connect("a")  # leak: not_closed lancedb.connection
+table = a.create_table("t", rows)
+print(table.count_rows())
+async def main():
+    b = await lancedb.connect_async("b")  # leak: not_closed lancedb.connection
+    things = await b.create_table("t", rows)
+    print(await things.count_rows())
+    return b
+b = asyncio.run(main())
+print(table.search([1.0, 1.0]).limit(1).to_list()[0]["id"], LOOP.thread.is_alive())
+"""
+
+WRITES = """\
+import threading
+import lancedb
+table = lancedb.connect("db").create_table("t", [{"id": 1}])  # leak: not_closed lancedb.connection
+works = threading.Event()
+def work():
+    while True:
+        table.add([{"id": 2}])
+        works.set()
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+works.wait()
+print("end of the main thread", flush=True)
+"""
+
+
+def test_chromadb(compare: Callable[..., Any]) -> None:
+    compare(CHROMADB).check()
+
+
+# Bare, 0.24.0 aborts now and then when the interpreter ends.
+@pytest.mark.parametrize("text", [LANCEDB, WRITES], ids=["idle", "writing"])
+def test_lancedb_ends_with_its_status(compare: Callable[..., Any], text: str) -> None:
+    ran = compare(text)
+    for agent, report in ran.agents.values():
+        assert (agent.returncode, agent.stdout) == (0, ran.bare.stdout), (agent, ran.bare)
+        told = [(one["reason"], one["kind"], one["owner"], one["count"]) for one in report["findings"]]
+        assert told == [("not_closed", "lancedb.connection", "yours", 1)] * text.count("# leak"), report["findings"]
