@@ -164,8 +164,8 @@ def is_deaf():
 def runs_a_loop():
     async def main():
         task = asyncio.ensure_future(asyncio.sleep(600))
-        await asyncio.sleep(0)
-        open("up", "w").close()
+        # Once it waits: an exception before would pass the handlers by.
+        asyncio.get_running_loop().call_soon(lambda: open("up", "w").close())
         try:
             await task
         except asyncio.CancelledError:
