@@ -31,6 +31,7 @@ import _thread
 import os
 import sys
 import time
+from contextlib import suppress
 
 from leakagent import guard
 from leakagent.shutdown import interpreter
@@ -80,7 +81,7 @@ class ParentWatch:
         self._spare = 0
         self._told = False
         self._parent = 0
-        self._thread = 0
+        self._thread = self._pid = 0
         self._runs = self._stopping = False
         self._wake = _thread.allocate_lock()
         self._descriptors: list[int] = []
@@ -105,13 +106,14 @@ class ParentWatch:
         self._run()
 
     def _run(self) -> None:
-        self._stopping, self._runs = False, True
+        self._stopping, self._runs, self._pid = False, True, os.getpid()
         self._wake = _thread.allocate_lock()
         self._wake.acquire()
         if not self._are_ours():
             self._open()
         else:
-            os.eventfd_read(self._descriptors[1])  # it was woken by this
+            with suppress(BlockingIOError):  # the program's own copy of it may have been read
+                os.eventfd_read(self._descriptors[1])  # it was woken by this
         try:
             _thread.start_new_thread(guard.call, ("parent watch", self._watch))
         except RuntimeError:  # 3.12 starts none when the main thread has ended
@@ -124,7 +126,7 @@ class ParentWatch:
             return
         try:
             self._descriptors.append(os.pidfd_open(self.starter))
-            self._descriptors.append(os.eventfd(0))
+            self._descriptors.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
             self._links = [os.readlink(f"/proc/self/fd/{descriptor}") for descriptor in self._descriptors]
         except OSError:  # it is gone; an old kernel, a container that does not allow it, too many open files
             for descriptor in self._descriptors:
@@ -167,7 +169,8 @@ class ParentWatch:
             self._start_again()
 
     def _start_again(self) -> None:
-        if self._stopping:
+        # A program that forks twice at once: the pending call is in the child as well, and runs there before the hooks.
+        if self._stopping and self._pid == os.getpid():
             guard.call("parent watch", self._run)
 
     def forked(self) -> None:
