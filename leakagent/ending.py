@@ -9,7 +9,7 @@ import time
 from . import __version__, config, guard, leftovers
 from .core import findings as f
 from .core.findings import Finding, Report
-from .core.records import DROPPED, LANCEDB_TABLE, THREAD_POOL, Record
+from .core.records import DROPPED, LANCEDB_TABLE, PROCESS_POOL, THREAD_POOL, Record
 from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
 from .instrumentation import SERVERS
@@ -54,6 +54,7 @@ class Ending:
         self._noted = False
         self._finished = False
         self._busy_jobs: dict[int, tuple[int, int]] = {}
+        self._missing_results: dict[int, int] = {}
         self._children: list[tuple[Record, float]] = []
         self._stuck: dict[Thread, str] = {}
         self._closed: dict[int, str] = {}
@@ -82,6 +83,10 @@ class Ending:
             ]
         self._busy_jobs = self.agent.busy_jobs or {
             record.id: interpreter.pool_load(record.resource()) for record in self._pools()
+        }
+        self._missing_results = {
+            record.id: interpreter.unfinished_results(record.resource())
+            for record in self.agent.registry.of_kind(THREAD_POOL, PROCESS_POOL)
         }
         self._began = time.monotonic()
         if not state.number and self.agent.signals.main_has_ended and not hasattr(sys, "ps1"):
@@ -445,12 +450,16 @@ class Ending:
             if queued or running:
                 evidence.append(f"{queued} jobs queued and {running} running when the main thread ended")
                 action = f.CANCELLED if self._hurried else f.DRAINED
+            if self._missing_results.get(record.id):
+                missing = self._missing_results[record.id]
+                evidence.append(f"{missing} results had not come when the main thread ended; multiprocessing drops such jobs")
             if hung:
                 evidence += [f"a worker was stuck at {where}" for where in hung]
                 action = f.RELEASED
             elif record.detail.get("scope"):
                 continue  # told when its scope ended
             finding = self.finding(record, f.BLOCKS_EXIT if hung else f.NOT_SHUT_DOWN, evidence=evidence, action=action)
+            finding.fix = record.detail.get("fix", finding.fix)
             if pool_is_a_leak(finding, stuck=bool(hung)):
                 found.append(finding)
         return found

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from .patching import Patches
 
 
+#: `multiprocessing` has pools of its own: leaving ``with`` ends them at once, whatever is queued.
+_FIX = "pool.close() and pool.join() when all jobs are handed in (leaving `with pool:` drops those that have not ended)"
+
+
 class Executors:
     """Sees thread and process pools."""
 
@@ -119,7 +123,9 @@ class Executors:
         if type(pool).__name__ == "ThreadPool":
             kind = THREAD_POOL
         name = interpreter.pool_name(pool) if kind == THREAD_POOL else ""
-        self.registry.add(kind, pool, outside_of_constructors(frame, pool), name=name)
+        record = self.registry.add(kind, pool, outside_of_constructors(frame, pool), name=name)
+        if not hasattr(pool, "shutdown"):
+            record.detail["fix"] = _FIX
         if kind == THREAD_POOL:
             watcher.needed()
 

@@ -67,6 +67,11 @@ def pool_load(pool: Executor) -> tuple[int, int]:
     return queue.qsize(), sum(1 for frame in frames if frame is not None and frame.f_code.co_name != "_worker")
 
 
+def unfinished_results(pool: object) -> int:
+    """Return how many results of a pool of `multiprocessing` have not come yet; 0 for any other pool."""
+    return len(getattr(pool, "_cache", ()))
+
+
 def pool_threads(pool: Executor | None) -> list[Thread]:
     """Return the worker threads of a ``ThreadPoolExecutor``."""
     return list(getattr(pool, "_threads", ()))

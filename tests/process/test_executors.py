@@ -181,6 +181,25 @@ def test_left_over_is_told_at_its_line(name: str, told: Callable[..., Any]) -> N
     assert (found["site"]["line"], found["site"]["function"]) == (after.line("made"), "start"), after
     assert after.ran.returncode == 0
     assert len(after.findings) == 1, after
+    assert ("pool.join()" in found["fix"]) == ("multiprocessing" in text), found
+
+
+UNFINISHED = """\
+import threading
+def start():
+    pool = multiprocessing.pool.ThreadPool(1)  # made
+    for _ in range(3):
+        pool.apply_async(threading.Event().wait)
+    return pool
+pool = start()
+"""
+
+
+def test_jobs_that_multiprocessing_drops_are_told(told: Callable[..., Any]) -> None:
+    after = told(IMPORTS + UNFINISHED)
+    found = after.only("not_shut_down", "thread_pool")
+    assert any("3 results had not come" in line for line in found["evidence"]), found
+    assert after.ran.returncode == 0
 
 
 def test_classes_stay_what_they_are(told: Callable[..., Any]) -> None:
