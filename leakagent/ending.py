@@ -353,7 +353,7 @@ class Ending:
         report.started, report.ended = agent.started, time.time()
         report.status, report.signal = agent.exit_status()
         found: list[Finding] = []
-        resources = (self._thread_pools, self._threads, self._processes, self._orphans, self._cut_off)
+        resources = (self._thread_pools, self._threads, self._processes, self._orphans, self._cut_off, self._half_way)
         for build in (self._tasks, self._failures, self._scoped, *resources):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
         found += guard.call("detector stalls", stalls_of, agent) or []
@@ -493,6 +493,10 @@ class Ending:
     def _orphans(self) -> list[Finding]:
         found = [leftovers.subprocess_finding(self.finding, record, action) for record, action in self._outliving]
         return found + leftovers.orphaned(self.agent)
+
+    def _half_way(self) -> list[Finding]:
+        # In the middle of a program nothing is stopped.
+        return leftovers.half_way(self.agent, self.finding) if self._finished else []
 
     def _ended_child(self, record: Record) -> Finding:
         action, seconds = self._ended_children[record.resource().pid]

@@ -9,6 +9,8 @@ import time
 from .core import findings as f
 from .core.findings import Finding
 from .core.records import PROCESS
+from .core.sites import YOURS, shown_path
+from .shutdown import interpreter
 from .shutdown.closing import CHILD_SECONDS
 
 TYPE_CHECKING = False
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from .agent import Agent
     from .core.records import Record
     from .shutdown.closing import Stages
+
+
+_WRITE_FIX = (
+    "tell it to stop and join it: stop.set(); thread.join()  (or write to another file and os.replace() it when it is whole)"
+)
 
 
 def close_ledger(agent: Agent) -> None:
@@ -60,6 +67,31 @@ def _memory(pid: int) -> str:
 
     size = private_bytes(pid)
     return "" if size is None else f", {size / (1 << 20):.1f} MB of its own"
+
+
+def half_way(agent: Agent, make: Callable[..., Finding]) -> list[Finding]:
+    """Return a finding for each daemon thread of the program's own that is writing a file and is going to be stopped there."""
+    threading: Any = sys.modules.get("threading")
+    threads = agent.parts.get("threads")
+    if threads is None or threading is None:
+        return []
+    daemons = [thread for thread in threading.enumerate() if thread.daemon]
+    if not daemons:
+        return []
+    from .detect.writing import half_written
+
+    found = []
+    for thread in daemons:
+        record = threads.record_of(thread)
+        paths = half_written(interpreter.thread_frame(thread)) if record is not None else []
+        if record is None or not paths:
+            continue
+        shown = ", ".join(shown_path(os.path.abspath(path), agent.base) for path in paths[:3])
+        finding = make(record, f.OUTLIVED_SCOPE, evidence=[f"a daemon thread, stopped while it had {shown} open for writing"])
+        finding.fix = _WRITE_FIX
+        if finding.site.owner == YOURS:
+            found.append(finding)
+    return found
 
 
 def orphaned(agent: Agent) -> list[Finding]:

@@ -11,6 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -102,3 +104,39 @@ except RuntimeError as error:
     after = told(text)
     after.clean()
     assert after.lines == ["run", "(self)", "threads can only be started once"] or after.lines[1].startswith("(self)"), after
+
+
+WRITES = """\
+import threading
+def write(path, mode):
+    with open(path, mode) as file:
+        file.write("half")
+        begun.release()
+        threading.Event().wait()
+def write_whole(path):
+    with open(path, "w") as file:
+        file.write("whole")
+    begun.release()
+    threading.Event().wait()
+def start(daemon=True, *arguments, target=write):
+    threading.Thread(target=target, args=arguments, daemon=daemon).start()
+    begun.acquire()
+begun = threading.Semaphore(0)
+"""
+
+
+@pytest.mark.parametrize("mode", ["w", "wb", "x", "w+", "r+"])
+def test_a_daemon_thread_that_is_cut_off_while_it_writes(mode: str, told: Callable[..., Any]) -> None:
+    text = WRITES.replace('"half"', '"half".encode()' if "b" in mode else '"half"')
+    text += "open('out', 'w').close()\n" if mode == "r+" else ""
+    after = told(text + f"def job():\n    start(True, 'out', {mode!r})  # made\njob()\nprint(open('out').read())\n")
+    found = after.only("outlived_scope", "thread")
+    assert found["site"]["function"] == "start", found
+    assert "had out open for writing" in found["evidence"][0], found
+    assert after.lines == [""], after
+    assert after.ran.returncode == 0
+
+
+@pytest.mark.parametrize("job", ["'out', 'a'", "'out', target=write_whole", "'out', 'w', target=lambda *_: begun.release()"])
+def test_daemon_threads_that_lose_nothing_are_not_told(job: str, told: Callable[..., Any]) -> None:
+    told(WRITES + f"start(True, {job})\n").clean()
