@@ -466,6 +466,8 @@ class Ending:
 
     def _threads(self) -> list[Finding]:
         threads = self.agent.parts.get("threads")
+        for thread in self.agent.parts["posthog"].given_up if "posthog" in self.agent.parts else ():
+            self._note_stuck(thread)
         workers = set(interpreter.worker_threads()).union(*(server.threads for server in self._servers()))
         found = []
         for thread, where in self._stuck.items():

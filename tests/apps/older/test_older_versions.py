@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # llama-index-core 0.12.16 keeps nothing that refers to the task behind a streamed answer.
 ENGINE = """\
@@ -167,3 +170,32 @@ def test_lancedb_ends_with_its_status(compare: Callable[..., Any], text: str) ->
         assert (agent.returncode, agent.stdout) == (0, ran.bare.stdout), (agent, ran.bare)
         told = [(one["reason"], one["kind"], one["owner"], one["count"]) for one in report["findings"]]
         assert told == [("not_closed", "lancedb.connection", "yours", 1)] * text.count("# leak"), report["findings"]
+
+
+# posthog sends from a thread, which its exit handler waits for.
+REPORTS_ITS_USE = """\
+import sys
+import chromadb
+import posthog
+posthog.host = sys.argv[1]
+client = chromadb.PersistentClient("a")
+print(client.heartbeat() > 0, flush=True)
+"""
+
+
+def test_chromadb_that_reports_its_use_to_a_server_which_never_answers(
+    python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
+) -> None:
+    # Bare, it takes a minute and more.
+    report = tmp_path / "report.json"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        ran = python("-m", "leakagent", "--report", f"json:{report}", program(REPORTS_ITS_USE), address)
+        assert (ran.returncode, ran.stdout) == (0, "True\n"), ran
+        found = json.loads(report.read_text(encoding="utf-8"))["findings"]
+        assert ("blocks_exit", "thread", "library", "released") in [
+            (one["reason"], one["kind"], one["owner"], one["action"]) for one in found
+        ], found
+        # It has been there, and waits for its answer.
+        server.settimeout(60)
+        server.accept()[0].close()
