@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 #: Releases of uvloop whose ``create_task`` does with a plain coroutine what asyncio's does (read in their ``loop.pyx``).
-_UVLOOPS = frozenset({"0.21.0", "0.22.0", "0.22.1"})
+_UVLOOPS = frozenset({"0.21.0", "0.22.1", "0.23.0"})
 
 #: Code objects that are remembered as passing creations on, or not.
 KNOWN_CODES = 1_024
@@ -54,6 +54,8 @@ class Creation:
         self.level = level
         #: The methods of asyncio's own loops and of uvloop's while they are ours.
         self.plain: object = None
+        #: What ``plain`` stands in for.
+        self.original: Any = None
         self.uvloop: object = None
         #: The last code that created a task with a loop's method, and the last three that only passed it on.
         self.own: CodeType | None = None
@@ -72,6 +74,7 @@ class Creation:
         """Make ``BaseEventLoop.create_task``."""
         form = interpreter.create_task_form(original)
         make = _METHODS.get(form)
+        self.original = original
         self.plain = made = self.around(original) if make is None else make(original, tasks, self, self._note_of_method())
         return made
 
@@ -220,7 +223,7 @@ def _function_with_late_name(original: Any, tasks: Any, creation: Creation, note
     running, frame_of, young = tasks.events.get_running_loop, interpreter.frame_of, creation.table.young
 
     def create_task(coro: Any, *, name: Any = None, context: Any = None) -> Any:  # noqa: ANN401
-        loop = running()
+        loop, method = running(), None
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
@@ -229,6 +232,16 @@ def _function_with_late_name(original: Any, tasks: Any, creation: Creation, note
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
+        if special and method is creation.plain and not loop._debug:
+            make = creation.original
+            task = make(loop, coro) if context is None else make(loop, coro, context=context)
+            if name is not None:
+                tasks._set_task_name(task, name)
+            note(task, frame_of(1))
+            try:
+                return task
+            finally:
+                del task
         if special:
             return original(coro, name=name, context=context)
         task = tasks.Task(coro, loop=loop) if context is None else tasks.Task(coro, loop=loop, context=context)
@@ -250,7 +263,7 @@ def _function_with_context(original: Any, tasks: Any, creation: Creation, note: 
     running, frame_of, young = tasks.events.get_running_loop, interpreter.frame_of, creation.table.young
 
     def create_task(coro: Any, *, name: Any = None, context: Any = None) -> Any:  # noqa: ANN401
-        loop = running()
+        loop, method = running(), None
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
@@ -259,6 +272,13 @@ def _function_with_context(original: Any, tasks: Any, creation: Creation, note: 
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
+        if special and method is creation.plain and not loop._debug:
+            task = creation.original(loop, coro, name=name, context=context)
+            note(task, frame_of(1))
+            try:
+                return task
+            finally:
+                del task
         if special:
             return original(coro, name=name, context=context)
         if name is None and context is None:
@@ -281,7 +301,7 @@ def _function_with_any(original: Any, tasks: Any, creation: Creation, note: _Not
     running, frame_of = tasks.events.get_running_loop, interpreter.frame_of
 
     def create_task(coro: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        loop = running()
+        loop, method = running(), None
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
@@ -290,6 +310,13 @@ def _function_with_any(original: Any, tasks: Any, creation: Creation, note: _Not
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
+        if special and method is creation.plain and not loop._debug:
+            task = creation.original(loop, coro, **kwargs)
+            note(task, frame_of(1))
+            try:
+                return task
+            finally:
+                del task
         if special:
             return original(coro, **kwargs)
         task = tasks.Task(coro, loop=loop, **kwargs)
