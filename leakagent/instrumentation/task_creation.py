@@ -114,7 +114,8 @@ class Creation:
                         self.first, self.second, self.third = code, self.first, self.second
                     frame = frame.f_back
                     code = frame.f_code
-                self.own = code
+                if fills_in:
+                    self.own = code
                 entry = young[-1] if young else None
                 if fills_in and entry is not None and entry() is task:
                     entry.place = code
@@ -203,7 +204,7 @@ def _function_with_name(original: Any, tasks: Any, creation: Creation, note: _No
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
-                special = loop._task_factory is not None or loop._debug
+                special = loop._task_factory is not None
             else:
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
@@ -227,12 +228,12 @@ def _function_with_late_name(original: Any, tasks: Any, creation: Creation, note
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
-                special = loop._task_factory is not None or loop._debug
+                special = loop._task_factory is not None
             else:
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
-        if special and method is creation.plain and not loop._debug:
+        if special and method is creation.plain:
             make = creation.original
             task = make(loop, coro) if context is None else make(loop, coro, context=context)
             if name is not None:
@@ -267,12 +268,12 @@ def _function_with_context(original: Any, tasks: Any, creation: Creation, note: 
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
-                special = loop._task_factory is not None or loop._debug
+                special = loop._task_factory is not None
             else:
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
-        if special and method is creation.plain and not loop._debug:
+        if special and method is creation.plain:
             task = creation.original(loop, coro, name=name, context=context)
             note(task, frame_of(1))
             try:
@@ -305,12 +306,12 @@ def _function_with_any(original: Any, tasks: Any, creation: Creation, note: _Not
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
-                special = loop._task_factory is not None or loop._debug
+                special = loop._task_factory is not None
             else:
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
-        if special and method is creation.plain and not loop._debug:
+        if special and method is creation.plain:
             task = creation.original(loop, coro, **kwargs)
             note(task, frame_of(1))
             try:
