@@ -126,9 +126,9 @@ class Tasks:
         # uvloop.Loop inherits create_task from a C class: what is put on the Python class is taken away again.
         owner = next(base for base in module.Loop.__mro__ if "create_task" in vars(base))
         if owner is module.Loop:
-            patches.replace(owner, "create_task", self.creation.around)
+            patches.replace(owner, "create_task", self.creation.of_uvloop)
         else:
-            patches.override(module.Loop, "create_task", self.creation.around)
+            patches.override(module.Loop, "create_task", self.creation.of_uvloop)
             patches.override(module.Loop, "close", self._make_close)
             patches.override(module.Loop, "call_exception_handler", self.errors.make_handler)
 

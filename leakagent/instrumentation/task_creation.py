@@ -17,6 +17,7 @@ method.
 
 from __future__ import annotations
 
+import sys
 import time
 
 from leakagent import guard
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     _Note = Callable[[Task[Any], Any], None]
 
 
+#: Releases of uvloop whose ``create_task`` does with a plain coroutine what asyncio's does (read in their ``loop.pyx``).
+_UVLOOPS = frozenset({"0.21.0", "0.22.1", "0.23.0"})
+
 #: Code objects that are remembered as passing creations on, or not.
 KNOWN_CODES = 1_024
 
@@ -48,8 +52,16 @@ class Creation:
         """Note tasks in ``table``, and of their creation what ``level`` says."""
         self.table = table
         self.level = level
-        #: The method of asyncio's own loops while it is ours.
+        #: The methods of asyncio's own loops and of uvloop's while they are ours.
         self.plain: object = None
+        #: What ``plain`` stands in for.
+        self.original: Any = None
+        self.uvloop: object = None
+        #: The last code that created a task with a loop's method, and the last three that only passed it on.
+        self.own: CodeType | None = None
+        self.first: CodeType | None = None
+        self.second: CodeType | None = None
+        self.third: CodeType | None = None
         self._note = self._make_note()
 
     def of_module(self, original: Callable[..., Task[Any]], tasks: ModuleType) -> Callable[..., Task[Any]]:
@@ -62,7 +74,15 @@ class Creation:
         """Make ``BaseEventLoop.create_task``."""
         form = interpreter.create_task_form(original)
         make = _METHODS.get(form)
-        self.plain = made = self.around(original) if make is None else make(original, tasks, self._note_of_method())
+        self.original = original
+        self.plain = made = self.around(original) if make is None else make(original, tasks, self, self._note_of_method())
+        return made
+
+    def of_uvloop(self, original: Callable[..., Task[Any]]) -> Callable[..., Task[Any]]:
+        """Make ``uvloop.Loop.create_task``."""
+        made = self.around(original)
+        if getattr(sys.modules.get("uvloop"), "__version__", "") in _UVLOOPS:
+            self.uvloop = made
         return made
 
     def around(self, original: Callable[..., Task[Any]]) -> Callable[..., Task[Any]]:
@@ -83,15 +103,19 @@ class Creation:
         """Make what notes a task for a method: asyncio itself may be the caller (``TaskGroup``, ``ensure_future``)."""
         young, note = self.table.young, self._note
         if self.level == "count":
-            return note
+            return self._note_done if self.table.taken else note
         passes: dict[int, tuple[bool, CodeType]] = {}
 
         def note_caller(task: Task[Any], frame: Any) -> None:  # noqa: ANN401 - a frame
             try:
                 code = frame.f_code
                 while (passes.get(id(code)) or _look(passes, frame))[0] and frame.f_back is not None:
+                    if code is not self.first and code is not self.second and code is not self.third:
+                        self.first, self.second, self.third = code, self.first, self.second
                     frame = frame.f_back
                     code = frame.f_code
+                if fills_in:
+                    self.own = code
                 entry = young[-1] if young else None
                 if fills_in and entry is not None and entry() is task:
                     entry.place = code
@@ -108,6 +132,14 @@ class Creation:
         if self.level != "site":
             return self._note_stack
         return _make_fill_in(self.table) if self.table.taken else _make_append(self.table)
+
+    def _note_done(self, task: Task[Any], _frame: FrameType) -> None:
+        """Count an eager task that is done already: asyncio has not registered it."""
+        try:
+            if task.done():
+                self.table.place(task, None, 0)
+        except Exception as error:  # noqa: BLE001 - the program must never see it
+            guard.failed("asyncio tasks", error)
 
     def _note_stack(self, task: Task[Any], frame: FrameType) -> None:
         try:
@@ -170,7 +202,11 @@ def _function_with_name(original: Any, tasks: Any, creation: Creation, note: _No
     def create_task(coro: Any, *, name: Any = None) -> Any:  # noqa: ANN401
         loop = running()
         try:
-            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None
+            method = loop.create_task.__func__
+            if method is creation.plain:
+                special = loop._task_factory is not None
+            else:
+                special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
         if special:
@@ -188,11 +224,25 @@ def _function_with_late_name(original: Any, tasks: Any, creation: Creation, note
     running, frame_of, young = tasks.events.get_running_loop, interpreter.frame_of, creation.table.young
 
     def create_task(coro: Any, *, name: Any = None, context: Any = None) -> Any:  # noqa: ANN401
-        loop = running()
+        loop, method = running(), None
         try:
-            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None
+            method = loop.create_task.__func__
+            if method is creation.plain:
+                special = loop._task_factory is not None
+            else:
+                special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
+        if special and method is creation.plain:
+            make = creation.original
+            task = make(loop, coro) if context is None else make(loop, coro, context=context)
+            if name is not None:
+                tasks._set_task_name(task, name)
+            note(task, frame_of(1))
+            try:
+                return task
+            finally:
+                del task
         if special:
             return original(coro, name=name, context=context)
         task = tasks.Task(coro, loop=loop) if context is None else tasks.Task(coro, loop=loop, context=context)
@@ -214,11 +264,22 @@ def _function_with_context(original: Any, tasks: Any, creation: Creation, note: 
     running, frame_of, young = tasks.events.get_running_loop, interpreter.frame_of, creation.table.young
 
     def create_task(coro: Any, *, name: Any = None, context: Any = None) -> Any:  # noqa: ANN401
-        loop = running()
+        loop, method = running(), None
         try:
-            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None
+            method = loop.create_task.__func__
+            if method is creation.plain:
+                special = loop._task_factory is not None
+            else:
+                special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
+        if special and method is creation.plain:
+            task = creation.original(loop, coro, name=name, context=context)
+            note(task, frame_of(1))
+            try:
+                return task
+            finally:
+                del task
         if special:
             return original(coro, name=name, context=context)
         if name is None and context is None:
@@ -241,11 +302,22 @@ def _function_with_any(original: Any, tasks: Any, creation: Creation, note: _Not
     running, frame_of = tasks.events.get_running_loop, interpreter.frame_of
 
     def create_task(coro: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        loop = running()
+        loop, method = running(), None
         try:
-            special = loop.create_task.__func__ is not creation.plain or loop._task_factory is not None
+            method = loop.create_task.__func__
+            if method is creation.plain:
+                special = loop._task_factory is not None
+            else:
+                special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
+        if special and method is creation.plain:
+            task = creation.original(loop, coro, **kwargs)
+            note(task, frame_of(1))
+            try:
+                return task
+            finally:
+                del task
         if special:
             return original(coro, **kwargs)
         task = tasks.Task(coro, loop=loop, **kwargs)
@@ -258,8 +330,8 @@ def _function_with_any(original: Any, tasks: Any, creation: Creation, note: _Not
     return create_task
 
 
-def _method_with_name(original: Any, tasks: Any, note: _Note) -> Any:  # noqa: ANN401
-    frame_of = interpreter.frame_of
+def _method_with_name(original: Any, tasks: Any, creation: Creation, note: _Note) -> Any:  # noqa: ANN401
+    frame_of, young = interpreter.frame_of, creation.table.young
 
     def create_task(self: Any, coro: Any, *, name: Any = None) -> Any:  # noqa: ANN401
         if self._task_factory is not None:
@@ -270,14 +342,26 @@ def _method_with_name(original: Any, tasks: Any, note: _Note) -> Any:  # noqa: A
             task = tasks.Task(coro, loop=self) if name is None else tasks.Task(coro, loop=self, name=name)
             if self._debug and task._source_traceback:
                 del task._source_traceback[-1]
-        note(task, frame_of(1))
+        frame: Any = frame_of(1)
+        code = frame.f_code
+        while code is creation.first or code is creation.second or code is creation.third:
+            if frame.f_back is None:
+                break
+            frame = frame.f_back
+            code = frame.f_code
+        entry = young[-1] if young else None
+        if code is creation.own and entry is not None and entry() is task:
+            entry.place = code
+            entry.lasti = frame.f_lasti
+        else:
+            note(task, frame)
         return task
 
     return create_task
 
 
-def _method_with_context(original: Any, tasks: Any, note: _Note) -> Any:  # noqa: ANN401
-    frame_of = interpreter.frame_of
+def _method_with_context(original: Any, tasks: Any, creation: Creation, note: _Note) -> Any:  # noqa: ANN401
+    frame_of, young = interpreter.frame_of, creation.table.young
 
     def create_task(self: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:  # noqa: ANN401
         if self._task_factory is not None:
@@ -291,14 +375,26 @@ def _method_with_context(original: Any, tasks: Any, note: _Note) -> Any:  # noqa
                 task = tasks.Task(coro, loop=self, name=name, context=context)
             if self._debug and task._source_traceback:
                 del task._source_traceback[-1]
-        note(task, frame_of(1))
+        frame: Any = frame_of(1)
+        code = frame.f_code
+        while code is creation.first or code is creation.second or code is creation.third:
+            if frame.f_back is None:
+                break
+            frame = frame.f_back
+            code = frame.f_code
+        entry = young[-1] if young else None
+        if code is creation.own and entry is not None and entry() is task:
+            entry.place = code
+            entry.lasti = frame.f_lasti
+        else:
+            note(task, frame)
         return task
 
     return create_task
 
 
-def _method_with_any(original: Any, tasks: Any, note: _Note) -> Any:  # noqa: ANN401
-    frame_of = interpreter.frame_of
+def _method_with_any(original: Any, tasks: Any, creation: Creation, note: _Note) -> Any:  # noqa: ANN401
+    frame_of, young = interpreter.frame_of, creation.table.young
 
     def create_task(self: Any, coro: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         if self._task_factory is not None:
@@ -309,7 +405,19 @@ def _method_with_any(original: Any, tasks: Any, note: _Note) -> Any:  # noqa: AN
             task = tasks.Task(coro, loop=self, **kwargs)
             if self._debug and task._source_traceback:
                 del task._source_traceback[-1]
-        note(task, frame_of(1))
+        frame: Any = frame_of(1)
+        code = frame.f_code
+        while code is creation.first or code is creation.second or code is creation.third:
+            if frame.f_back is None:
+                break
+            frame = frame.f_back
+            code = frame.f_code
+        entry = young[-1] if young else None
+        if code is creation.own and entry is not None and entry() is task:
+            entry.place = code
+            entry.lasti = frame.f_lasti
+        else:
+            note(task, frame)
         try:
             return task
         finally:

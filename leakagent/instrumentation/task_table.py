@@ -66,9 +66,10 @@ class TaskTable:
 
     def place(self, task: Any, place: Any, lasti: int) -> None:  # noqa: ANN401 - a task; code or a stack
         """Note where a task was created, which has been noted already if it was taken from asyncio's registry."""
-        entry = self.find(task) if self.taken else None
+        done = task.done()  # an eager one, which asyncio has not registered
+        entry = self.find(task) if self.taken and not done else None
         if entry is None:
-            if task.done() and not interpreter.complains(task):  # an eager one
+            if done and not interpreter.complains(task):
                 self._finished += 1
                 return
             self.add(task)
