@@ -138,7 +138,7 @@ class LanceConnections:
         background = _background_loop()
         deadline = time.monotonic() + seconds / 2
         code = _exchange_run(background, final=final)
-        while any(map(code.__eq__, _running_code())) and time.monotonic() < deadline:
+        while any(one is code for one in _running_code()) and time.monotonic() < deadline:
             time.sleep(LOOK_AFTER)
         asyncio = sys.modules["asyncio"]
         left = max(deadline - time.monotonic(), 0)
@@ -166,7 +166,10 @@ class LanceConnections:
         """Do what lancedb's own exit handler does, once, if the program has come to it."""
         if self.is_over and self._shutdown is not None:
             shutdown, self._shutdown = self._shutdown, None
-            shutdown()
+            try:
+                shutdown()
+            except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
+                guard.failed("lancedb", error)
 
     def stop_loop(self, seconds: float) -> bool:
         """Stop lancedb's background loop for good, after `refuse`.
@@ -209,11 +212,14 @@ class _Taken:
         return True
 
 
-def _exchange_run(background: Any, *, final: bool) -> CodeType:  # noqa: ANN401 - lancedb's object
+def _exchange_run(background: Any, *, final: bool) -> CodeType | None:  # noqa: ANN401 - lancedb's object
     """Have all calls refused from now on; returns the code that earlier ones are in."""
     run = type(background).run
-    code: CodeType = run.__code__
-    run.__code__ = (_stopping_run if final else _refusing_run).__code__
+    code: CodeType | None = getattr(run, "__code__", None)
+    if code is None or code.co_freevars or "run" in vars(background):  # somebody has put another in its place
+        background.run = lambda future: refuse_call(future, final=final)
+    else:
+        run.__code__ = (_stopping_run if final else _refusing_run).__code__
     return code
 
 

@@ -188,3 +188,28 @@ def test_children_that_use_it_as_well(compare: Callable[..., Any]) -> None:
     ran = compare(CHILDREN)
     ran.check(status=6)
     assert "False" not in ran.bare.stdout, ran.bare
+
+
+# A tracer that stands around the calls, as profilers and instrumentations do.
+WRAPPED = """\
+import functools
+from lancedb.background_loop import LOOP, BackgroundEventLoop
+def traced(original):
+    @functools.wraps(original)
+    def run(self, future):
+        return original(self, future)
+    return run
+BackgroundEventLoop.run = traced(BackgroundEventLoop.run)
+"""
+
+
+@pytest.mark.parametrize(
+    "text", [WRAPPED, "from lancedb.background_loop import LOOP\nLOOP.run = LOOP.run\n"], ids=["class", "object"]
+)
+def test_calls_that_somebody_else_has_wrapped(compare: Callable[..., Any], text: str) -> None:
+    program = text + WORKER.replace("threading.Thread(target=work)", "threading.Thread(target=work, daemon=True)")
+    program = program.replace("range(20)", "range(10**9)")
+    ran = compare(program + "\nimport atexit\natexit.register(lambda: print(table.count_rows() > 0))\n")
+    for agent, report in ran.agents.values():
+        assert (agent.returncode, agent.stdout) == (0, "end of the main thread\nTrue\n"), agent
+        assert [(one["reason"], one["kind"]) for one in report["findings"]] == [("not_closed", "lancedb.connection")]
