@@ -145,6 +145,7 @@ class Started:
         self.path = report
         self.lines: list[str] = []
         self.errors = ""
+        self.sent = False
 
     def until(self, line: str) -> None:
         """Read the program's output up to this line."""
@@ -159,7 +160,14 @@ class Started:
             self.lines.append(read.decode().rstrip("\n"))
 
     def send(self, *signals: int) -> None:
-        """Send signals."""
+        """Send signals; the first one when the program sleeps, or after a second if it never does.
+
+        A signal that comes after the interpreter's last look and before the system call is handled when that returns.
+        """
+        end = time.monotonic() + 1
+        while not self.sent and not _sleeps(self.process.pid) and time.monotonic() < end:
+            time.sleep(0.005)
+        self.sent = True
         for number in signals:
             self.process.send_signal(number)
 

@@ -238,7 +238,9 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    "wait", ["await asyncio.sleep(600)", "time.sleep(600)", "while True: await asyncio.sleep(0)"], ids=["waits", "blocks", "runs"]
+    "wait",
+    ["await asyncio.sleep(600)", "while True: time.sleep(0.05)", "while True: await asyncio.sleep(0)"],
+    ids=["waits", "blocks", "runs"],
 )
 def test_event_loops_are_closed(wait: str, started: Callable[..., Started]) -> None:
     running = started(ASYNCIO.format(wait=wait))
