@@ -142,6 +142,8 @@ class Agent:
             name, made = PARTS[part]
             package = __import__(f"{instrumentation.__name__}.{name}", fromlist=[made])
             self.parts[part] = getattr(package, made)(self.registry, self.settings)
+            if part == "loky":
+                self.parts[part].main_has_ended = self.main_has_ended
             if part in SERVERS:
                 self.parts[part].ending, self.parts[part].signals = self.ending, self.signals
         if part not in guard.disabled:
@@ -297,8 +299,9 @@ class Agent:
             self.parts["stalls"].forget()
         for part in SERVERS.intersection(self.parts):
             self.parts[part].forked()
-        if "subprocesses" in self.parts:
-            self.parts["subprocesses"].forked()
+        for part in ("subprocesses", "loky"):
+            if part in self.parts:
+                self.parts[part].forked()
         if "leakagent.processes.ledger" in sys.modules:
             sys.modules["leakagent.processes.ledger"].own.forked()
         guard.disabled.clear()
