@@ -484,7 +484,7 @@ class Ending:
 
     def _orphans(self) -> list[Finding]:
         found = [leftovers.subprocess_finding(self.finding, record, action) for record, action in self._outliving]
-        return found + leftovers.orphaned(self.agent)
+        return found + leftovers.orphaned(self.agent) + leftovers.shared_memory(self.agent, self.finding)
 
     def _ended_child(self, record: Record) -> Finding:
         action, seconds = self._ended_children[record.resource().pid]
