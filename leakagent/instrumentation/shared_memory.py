@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from .patching import Patches
 
+#: Records after which those of blocks are looked for that other processes have unlinked, as a manager's does.
+_MANY = 32
+
 _FOLDER = "/dev/shm"  # noqa: S108 - where Linux keeps it (shm_overview(7))
 
 
@@ -43,6 +46,7 @@ class SharedBlocks:
         """Start without blocks."""
         self.registry = registry
         self._by_name: dict[str, Record] = {}
+        self._limit = _MANY
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch `multiprocessing.shared_memory`."""
@@ -66,6 +70,9 @@ class SharedBlocks:
         return unlink
 
     def _note(self, block: Any, frame: FrameType | None) -> None:  # noqa: ANN401
+        if len(self._by_name) >= self._limit:
+            self.left_over()
+            self._limit = max(_MANY, 2 * len(self._by_name))
         record = self.registry.add(SHARED_MEMORY, block, outside_of_constructors(frame, block), name=block.name)
         self._by_name[block.name] = record
 
