@@ -85,17 +85,18 @@ from leakagent import agent
 def noted():
     return len(agent.current().registry.of_kind("shared_memory"))
 
-for _ in range(100):
-    block = SharedMemory(create=True, size=1)
-    block.close()
-    block.unlink()
-print(noted())
-for _ in range(3):
-    with SharedMemoryManager() as manager:
-        # The manager's process unlinks them.
-        for _ in range(50):
-            manager.SharedMemory(size=1).close()
-print(noted() <= 120)
+if __name__ == "__main__":
+    for _ in range(100):
+        block = SharedMemory(create=True, size=1)
+        block.close()
+        block.unlink()
+    print(noted())
+    for _ in range(3):
+        with SharedMemoryManager() as manager:
+            # The manager's process unlinks them.
+            for _ in range(50):
+                manager.SharedMemory(size=1).close()
+    print(noted() <= 120)
 """
 
 
