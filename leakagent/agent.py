@@ -142,6 +142,10 @@ class Agent:
             name, made = PARTS[part]
             package = __import__(f"{instrumentation.__name__}.{name}", fromlist=[made])
             self.parts[part] = getattr(package, made)(self.registry, self.settings)
+            if part == "loky":
+                self.parts[part].main_has_ended = self.main_has_ended
+            if part == "billiard":
+                self.parts[part].leaves = self.leaves
             if part in SERVERS:
                 self.parts[part].ending, self.parts[part].signals = self.ending, self.signals
         if part not in guard.disabled:
@@ -275,6 +279,11 @@ class Agent:
             self.status = -signalnum
             self.ending().last(killed=True)
 
+    def leaves(self) -> None:
+        """Look and tell in a child that is about to call ``os._exit`` by itself: nothing else of its end will run."""
+        if self.child:
+            self._at_the_end(lambda: self.ending().last(killed=True))
+
     def forked(self) -> None:
         """Start afresh in a forked child: its parent's resources are none of its own."""
         self.pid = os.getpid()
@@ -297,8 +306,9 @@ class Agent:
             self.parts["stalls"].forget()
         for part in SERVERS.intersection(self.parts):
             self.parts[part].forked()
-        if "subprocesses" in self.parts:
-            self.parts["subprocesses"].forked()
+        for part in ("subprocesses", "loky", "shared memory"):
+            if part in self.parts:
+                self.parts[part].forked()
         if "leakagent.processes.ledger" in sys.modules:
             sys.modules["leakagent.processes.ledger"].own.forked()
         guard.disabled.clear()

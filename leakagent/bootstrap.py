@@ -31,6 +31,8 @@ _state = {"started": False}
 
 # From 3.14.8 on "import sys; " stands in front (multiprocessing.forkserver.ForkServer.ensure_running).
 _TRACKERS = ("from multiprocessing.resource_tracker import", "import sys; from multiprocessing.resource_tracker import")
+#: loky's own, which joblib also brings a copy of (loky.backend.resource_tracker.ResourceTracker).
+_LOKY_TRACKER = "loky.backend.resource_tracker import main"
 _FORK_SERVER = ("from multiprocessing.forkserver import", "import sys; from multiprocessing.forkserver import")
 
 
@@ -49,7 +51,7 @@ def start() -> None:
 
 def _start() -> None:
     code = _code_argument()
-    if code.startswith(_TRACKERS):
+    if code.startswith(_TRACKERS) or (code.startswith("from ") and _LOKY_TRACKER in code[:100]):
         return
     from . import config, guard
 

@@ -120,12 +120,13 @@ class Ending:
         interpreter.cancel_queued()
         interpreter.end_workers()  # what told them stood in the queue
         pools = self.agent.parts.get("executors")
-        workers: list[Any] = []
+        processes = self.agent.parts.get("processes")
+        workers: list[Any] = [] if processes is None else processes.workers_of_loky()
         if pools is not None:
             for record in pools.left_over():
-                processes = interpreter.pool_processes(record.resource())
-                if processes:
-                    workers += processes
+                found = [one for one in interpreter.pool_processes(record.resource()) if one not in workers]
+                if found:
+                    workers += found
                     pools.cancel(record.resource())
         if workers or self._children:
             self.stages.run("children", CHILD_SECONDS, lambda seconds: self._end_children(workers, seconds))
@@ -494,7 +495,7 @@ class Ending:
 
     def _orphans(self) -> list[Finding]:
         found = [leftovers.subprocess_finding(self.finding, record, action) for record, action in self._outliving]
-        return found + leftovers.orphaned(self.agent)
+        return found + leftovers.orphaned(self.agent) + leftovers.shared_memory(self.agent, self.finding)
 
     def _half_way(self) -> list[Finding]:
         # In the middle of a program nothing is stopped.

@@ -61,6 +61,17 @@ def subprocess_finding(make: Callable[..., Finding], record: Record, action: str
     return make(record, f.REFUSED_CLEANUP if action == f.KILLED else f.ORPHANED, evidence=evidence, action=action)
 
 
+def shared_memory(agent: Agent, make: Callable[..., Finding]) -> list[Finding]:
+    """Return the findings of blocks of shared memory that exist when the program that was started ends."""
+    part = agent.parts.get("shared memory")
+    if part is None or agent.child:
+        return []
+    return [
+        make(record, f.NOT_CLOSED, evidence=[f"nobody has unlinked it: {size / (1 << 20):.1f} MB in /dev/shm"])
+        for record, size in part.left_over()
+    ]
+
+
 def _memory(pid: int) -> str:
     """Say how much memory a process has to itself: USS, never the resident size, which counts what is shared again and again."""
     from .processes.memory import private_bytes

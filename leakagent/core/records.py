@@ -15,6 +15,7 @@ PROCESS_POOL = "process_pool"
 THREAD = "thread"
 PROCESS = "process"
 SUBPROCESS = "subprocess"
+SHARED_MEMORY = "shared_memory"
 CHROMADB_CLIENT = "chromadb.client"
 LANCEDB_CONNECTION = "lancedb.connection"
 LANCEDB_TABLE = "lancedb.table"
@@ -29,6 +30,7 @@ KINDS = (
     THREAD,
     PROCESS,
     SUBPROCESS,
+    SHARED_MEMORY,
     CHROMADB_CLIENT,
     LANCEDB_CONNECTION,
     LANCEDB_TABLE,

@@ -1,7 +1,7 @@
 """Processes that `multiprocessing` starts, by every start method: all go through ``BaseProcess.start``.
 
 A record holds its ``Process`` object until its exit status is known: only the object can tell it.  Workers of pools are
-the pool's business and carry ``detail["pool"]``.
+the pool's business and carry its module in ``detail["pool"]``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Processes:
         # As `start` itself has just done: an object that is kept keeps a file descriptor.
         self.alive()
         record = self.registry.add(PROCESS, process, frame, name=f"{process.name} (pid {process.pid})", weak=False)
-        record.detail["pool"] = _made_by_pool(frame)
+        record.detail["pool"] = _pool_of(frame)
         record.detail["told_to_end"] = False
         guard.call("ledger", ledger.own.note, process.pid, PROCESS, process.name, record.code, record.lasti)
 
@@ -78,6 +78,10 @@ class Processes:
         for record in self.registry.of_kind(PROCESS):
             if record.resource() is process and _ended(process):
                 self.registry.finish(record)
+
+    def workers_of_loky(self) -> list[Any]:
+        """Return the workers of loky's executors: after a signal nobody but loky itself would wait for them, and for ever."""
+        return [record.resource() for record in self.alive() if record.detail["pool"].endswith(interpreter.LOKY_EXECUTOR)]
 
     def alive(self) -> list[Record]:
         """Return the records of processes that still run; those that have ended are finished."""
@@ -97,11 +101,13 @@ def _ended(process: Any) -> bool:  # noqa: ANN401
         return True
 
 
-def _made_by_pool(frame: FrameType | None) -> bool:
+def _pool_of(frame: FrameType | None) -> str:
+    """Return the module of the pool that has started a process; empty if the program itself has."""
     for _ in range(8):
         if frame is None:
-            return False
-        if frame.f_globals.get("__name__") in _POOL_MODULES:
-            return True
+            return ""
+        name = str(frame.f_globals.get("__name__", ""))
+        if name in _POOL_MODULES or name.endswith(interpreter.LOKY_EXECUTOR):
+            return name
         frame = frame.f_back
-    return False
+    return ""

@@ -23,6 +23,7 @@ from leakagent.core.records import (
     LANCEDB_TABLE,
     PROCESS,
     PROCESS_POOL,
+    SHARED_MEMORY,
     SUBPROCESS,
     TASK,
     THREAD,
@@ -46,6 +47,7 @@ _BY_KIND = {
     THREAD: "tell it to stop and join it: stop.set(); thread.join()  (or daemon=True, if it may be cut off half-way)",
     PROCESS: _JOIN,
     SUBPROCESS: "`with subprocess.Popen(...) as p:`, or p.terminate(); p.wait() in a finally block",
+    SHARED_MEMORY: "block.close(); block.unlink() in a finally block, or `with SharedMemoryManager() as manager:`",
     CHROMADB_CLIENT: "client.close(), or `with chromadb.PersistentClient(...) as client:`  (chromadb 1.5.2 or newer; "
     "older: keep one client for the whole program)",
     LANCEDB_CONNECTION: "share one connection; async: db.close(), or `with await lancedb.connect_async(uri) as db:`; "

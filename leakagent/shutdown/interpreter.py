@@ -562,9 +562,22 @@ def restore_default_action(number: int) -> None:
         function(number, None)
 
 
+#: How the names of loky's modules end; joblib brings a copy of it (``joblib.externals.loky``).
+LOKY_CHILD, _LOKY_TRACKER = "loky.backend.popen_loky_posix", "loky.backend.resource_tracker"
+
+#: Class of the executor that loky keeps itself, and the end of the name of the module that starts workers.
+LOKY_KEPT, LOKY_EXECUTOR = "_ReusablePoolExecutor", "loky.process_executor"
+
+
 def is_started_by_multiprocessing() -> bool:
-    """Say whether `multiprocessing` has started this interpreter, for a child or for its fork server."""
-    return any(text == "--multiprocessing-fork" or "multiprocessing.forkserver import" in text[:60] for text in sys.orig_argv)
+    """Say whether `multiprocessing` or loky has started this interpreter, for a child or for the fork server."""
+    words = sys.orig_argv
+    return any(
+        word == "--multiprocessing-fork"
+        or "multiprocessing.forkserver import" in word[:60]
+        or (before == "-m" and word.endswith(LOKY_CHILD))
+        for before, word in zip(["", *words], words, strict=False)
+    )
 
 
 def pool_waits_for(pool: Executor) -> list[Thread]:
@@ -647,6 +660,9 @@ def multiprocessing_helpers() -> dict[str, int]:
     tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     found = {"forkserver": getattr(server, "_forkserver_pid", None), "tracker": getattr(tracker, "_pid", None)}
+    for number, copy in enumerate(("", "joblib.externals."), 1):
+        loky = getattr(sys.modules.get(copy + _LOKY_TRACKER), "_resource_tracker", None)
+        found[f"loky tracker {number}"] = getattr(loky, "_pid", None)
     return {kind: pid for kind, pid in found.items() if isinstance(pid, int)}
 
 
