@@ -14,6 +14,7 @@ import weakref
 
 from .records import DROPPED, FINISHED, LIVE, Record
 from .sites import capture_stack, creating_frame
+from .tracing import span_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Registry:
         self.counts: dict[str, Counts] = {}
         #: Called with each new record while a `leakagent.scope` is open.
         self.scoped: Callable[[Record], None] | None = None
+        #: Threads of the agent's own: what they start is not the program's.
+        self.own: set[int] = set()
         self._numbers = itertools.count(1)
 
     def count(self, kind: str) -> Counts:
@@ -89,6 +92,9 @@ class Registry:
             record.ref = weakref.ref(resource, _Dropped(record))
         else:
             record.ref = lambda: resource
+        span = span_now()
+        if span is not None:
+            record.detail["span"] = span
         self.records[number] = record
         self.count(kind).add(1, 0)
         if self.scoped is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+
 from leakagent import guard
 from leakagent.core.records import THREAD
 from leakagent.shutdown import interpreter
@@ -38,6 +40,8 @@ class Threads:
         return start
 
     def _note(self, thread: Thread, frame: FrameType | None) -> None:
+        if _thread.get_ident() in self.registry.own:
+            return
         self.registry.add(THREAD, thread, frame, name=thread.name)
         if len(self.registry) > self._sweep_at:
             self.sweep()
