@@ -267,6 +267,8 @@ class Agent:
     def before_workers_join(self) -> None:
         """Wait for the workers of executors, in place of Python, which would wait for stuck ones for ever."""
         self.signals.main_has_ended = True
+        if self.telemetry is not None and self.is_active():
+            guard.call("telemetry", self.telemetry.await_loading)
         # Before anything is loaded: in the meantime jobs would be accepted that Python alone would refuse.
         self._at_the_end(self._end_workers)
         self._at_the_end(lambda: self.ending().wait_for_workers())
@@ -379,8 +381,6 @@ def _before_fork() -> None:
             guard.call("parent watch", _current[0].watch.before_fork)
         guard.call("fork", _current[0].signals.before_fork)
         guard.call("fork", watcher.before_fork)
-        if _current[0].telemetry is not None:
-            guard.call("telemetry", _current[0].telemetry.before_fork)
 
 
 def _after_fork_in_parent() -> None:

@@ -6,6 +6,7 @@ reference callbacks and finalizers, where a lock could be met by the thread that
 
 from __future__ import annotations
 
+import _thread
 import itertools
 import os
 import sys
@@ -57,9 +58,13 @@ class Registry:
         self.counts: dict[str, Counts] = {}
         #: Called with each new record while a `leakagent.scope` is open.
         self.scoped: Callable[[Record], None] | None = None
-        #: Threads of the agent's own: what they start is not the program's.
+        #: Identities of the agent's own threads: what they start is not the program's.
         self.own: set[int] = set()
         self._numbers = itertools.count(1)
+
+    def is_own(self) -> bool:
+        """Say whether this is a thread of the agent's own."""
+        return bool(self.own) and _thread.get_ident() in self.own
 
     def count(self, kind: str) -> Counts:
         """Return the counts of a kind."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
-
 from leakagent import guard
 from leakagent.core.records import THREAD
 from leakagent.shutdown import interpreter
@@ -40,7 +38,7 @@ class Threads:
         return start
 
     def _note(self, thread: Thread, frame: FrameType | None) -> None:
-        if _thread.get_ident() in self.registry.own:
+        if self.registry.is_own():
             return
         self.registry.add(THREAD, thread, frame, name=thread.name)
         if len(self.registry) > self._sweep_at:

@@ -8,7 +8,7 @@ every ``OTEL_METRIC_EXPORT_INTERVAL``, and once more at the end.  The main threa
 Before a fork the thread is ended, or, in the middle of an export, left alone; a child has a pipeline and numbers of its own.  In the parent it is
 started again at the next collection, since Python counts the threads right after the fork (3.12 and newer warn).
 
-What is still open.  A child that ends by ``os._exit`` or is killed sends what it has sent by then.
+What is still open.  A child that is forked while the SDK is loaded, if that takes long, sends nothing.  A child that ends by ``os._exit`` or is killed sends what it has sent by then.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import time
 from leakagent import guard
 from leakagent.shutdown import interpreter
 
+from .wanted import GRPC
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -32,20 +34,30 @@ if TYPE_CHECKING:
 
 #: Seconds that a fork waits for the thread: while it sleeps, and while it imports (its locks would stay locked in the child).
 FORK_SECONDS = 0.2
-FORK_SECONDS_LOADING = 5.0
+FORK_SECONDS_LOADING = 2.0
+
+
+_active: list[Telemetry] = []
+_fork_hook: list[bool] = []
+
+
+def _before_fork() -> None:
+    for one in _active:
+        guard.call("telemetry", one.before_fork)
 
 
 class _Turn:
-    """One run of the thread: ``bell`` is kept locked and released to wake it, ``ended`` is released by it."""
+    """One run of the thread: ``bell`` is kept locked and released to wake it; it releases ``loaded`` and ``ended``."""
 
-    __slots__ = ("bell", "ended", "loading", "native_id")
+    __slots__ = ("bell", "ended", "loaded", "native_id")
 
     def __init__(self) -> None:
         self.bell = _thread.allocate_lock()
         self.ended = _thread.allocate_lock()
+        self.loaded = _thread.allocate_lock()
         self.bell.acquire()
         self.ended.acquire()
-        self.loading = True
+        self.loaded.acquire()
         self.native_id = 0
 
 
@@ -65,6 +77,8 @@ class Telemetry:
         self.numbers = numbers
         self.seconds = seconds
         self._pipeline: Any = None
+        self._left = seconds
+        self._off = False
         self._turn: _Turn | None = None
         self._last: tuple[list[Finding], Report] | None = None
         self._undelivered: list[str] = []
@@ -73,9 +87,16 @@ class Telemetry:
 
     def start(self) -> None:
         """Start the thread."""
-        # Whoever imports it first is the main thread for it (before 3.13), and the SDK imports it.
+        # What the SDK needs, and what must not be imported in another thread: `threading` takes who imports it for the main thread
+        # (before 3.13), pools are refused when the main thread has ended, and logging's fork handlers come in pairs.
+        import concurrent.futures.thread  # noqa: F401
         import threading  # noqa: F401
 
+        # Registered after logging's handler, so that it runs before that one locks what the SDK needs while it is imported.
+        if hasattr(os, "register_at_fork") and not _fork_hook:
+            _fork_hook.append(True)
+            os.register_at_fork(before=_before_fork)
+        _active[:] = [self]
         self._start()
 
     def _start(self) -> None:
@@ -100,7 +121,7 @@ class Telemetry:
             if rung and self._last is None:
                 return
             self._load()
-            turn.loading = False
+            turn.loaded.release()
             pause = self.wanted.interval if self.wanted is not None else 60.0
             while not rung:
                 rung = turn.bell.acquire(timeout=pause)
@@ -111,13 +132,12 @@ class Telemetry:
         except Exception as error:  # noqa: BLE001 - the program must never see it
             guard.failed("telemetry", error)
         finally:
+            if turn.loaded.locked():
+                turn.loaded.release()
             self.numbers.registry.own.discard(_thread.get_ident())
             turn.ended.release()
 
     def _load(self) -> None:
-        # First: refused when the main thread has ended, and what is imported below needs it.
-        import concurrent.futures.thread  # noqa: F401
-
         from . import sdk
 
         if self._pipeline is None and self.wanted is None:
@@ -139,12 +159,21 @@ class Telemetry:
 
     # -- the end, in the main thread ---------------------------------------------------------------------------------
 
+    def await_loading(self) -> None:
+        """Wait until everything is imported, before pools are told to end: gRPC's exporter uses one when it is imported."""
+        turn = self._turn
+        if turn is None or self.wanted is None or GRPC not in self.wanted.exporters.values():
+            return
+        begin = time.monotonic()
+        if turn.loaded.acquire(timeout=self._left):
+            turn.loaded.release()
+        self._left -= time.monotonic() - begin
+
     def finish(self, findings: list[Finding], report: Report) -> None:
         """Have everything sent, wait for it, and say what could not be delivered."""
-        if self._last is not None:
+        if self._last is not None or self._off:
             return
         self._last = findings, report
-        begin = time.monotonic()
         if self._turn is None:
             self._start()
         turn = self._turn
@@ -152,19 +181,18 @@ class Telemetry:
             turn.bell.release()
         else:
             self._pipeline = None if self.wanted is not None else self._pipeline
-            share = self.seconds / max(1, len(self.wanted.exporters) if self.wanted is not None else 1)
+            share = self._left / max(1, len(self.wanted.exporters) if self.wanted is not None else 1)
             self._undelivered = self._send(findings, report, share)
-        if turn is not None and not turn.ended.acquire(timeout=self.seconds):
+        if turn is not None and not turn.ended.acquire(timeout=max(0.0, self._left)):
             self._undelivered = ["the last report (no answer)"]
         if self._undelivered:
             where = self.wanted.endpoint if self.wanted is not None else "the program's own provider"
-            guard.say(
-                f"telemetry was not delivered to {where} within {time.monotonic() - begin:.1f} s: {', '.join(self._undelivered)}"
-            )
+            guard.say(f"telemetry was not delivered to {where} within {self.seconds:g} s: {', '.join(self._undelivered)}")
 
     def stop(self) -> None:
         """End the thread: the agent is taken out."""
         self.numbers.active = False
+        _active.clear()
         self._unwatch()
         turn, self._turn = self._turn, None
         if turn is not None:
@@ -195,7 +223,7 @@ class Telemetry:
         turn = self._turn
         if turn is None or turn.native_id == _thread.get_native_id():
             return
-        if self._stop(FORK_SECONDS_LOADING if turn.loading else FORK_SECONDS):
+        if self._stop(FORK_SECONDS_LOADING if turn.loaded.locked() else FORK_SECONDS):
             import gc
 
             self._again = True
@@ -206,13 +234,17 @@ class Telemetry:
     def forked(self) -> None:
         """Begin anew in a child: nothing of the parent's pipeline is touched any more, since its locks may be locked for good."""
         self.numbers.forget()
+        # What was being imported can't be imported any more.
+        self._off = self._off or (self._turn is not None and self._turn.loaded.locked())
         self._turn = None
+        self._left = self.seconds
         self._last = None
         self._undelivered = []
         if self.wanted is not None:
             self._pipeline = None
         self._unwatch()
-        self._start()
+        if not self._off:
+            self._start()
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
         if self._again and phase == "stop" and not sys.is_finalizing():
