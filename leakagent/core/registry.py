@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
+#: What the agent's own threads call.
+_OWN_PACKAGES = frozenset({"opentelemetry", "grpc"})
+
 
 class Counts:
     """Created, finished and peak of one kind."""
@@ -58,13 +61,19 @@ class Registry:
         self.counts: dict[str, Counts] = {}
         #: Called with each new record while a `leakagent.scope` is open.
         self.scoped: Callable[[Record], None] | None = None
-        #: Identities of the agent's own threads: what they start is not the program's.
+        #: Identities of the agent's own threads (`is_own`).
         self.own: set[int] = set()
         self._numbers = itertools.count(1)
 
-    def is_own(self) -> bool:
-        """Say whether this is a thread of the agent's own."""
-        return bool(self.own) and _thread.get_ident() in self.own
+    def is_own(self, frame: FrameType | None) -> bool:
+        """Say whether ``frame`` creates something for the agent: OpenTelemetry's code, in a thread of the agent's own.
+
+        Other code that runs there is the program's: finalizers run in the thread that a collection comes in.
+        """
+        if not self.own or _thread.get_ident() not in self.own:
+            return False
+        place = creating_frame(frame)
+        return place is not None and str(place.f_globals.get("__name__")).partition(".")[0] in _OWN_PACKAGES
 
     def count(self, kind: str) -> Counts:
         """Return the counts of a kind."""

@@ -12,7 +12,6 @@ What is still open.  A task that has opened a span of its own is told with that 
 
 from __future__ import annotations
 
-import gc
 import sys
 
 TYPE_CHECKING = False
@@ -42,6 +41,8 @@ def _context_of(task: Any) -> Any:  # noqa: ANN401 - a task, a contextvars.Conte
     if hasattr(task, "get_context"):
         return task.get_context()
     # Before 3.12 a task shows its context to the collector only.
+    import gc
+
     made: Any = sys.modules.get("contextvars")
     return None if made is None else next((one for one in gc.get_referents(task) if type(one) is made.Context), None)
 

@@ -116,7 +116,7 @@ class Executors:
         return not any(thread.is_alive() for thread in threads)
 
     def _note(self, pool: Any, kind: str, frame: FrameType | None) -> None:  # noqa: ANN401
-        if self.registry.is_own():
+        if self.registry.is_own(outside_of_constructors(frame, pool)):
             return
         if type(pool).__name__ == "ThreadPool":
             kind = THREAD_POOL
