@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from leakagent.telemetry import names
 
 if TYPE_CHECKING:
