@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHILDREN = """
-import multiprocessing, sys
+import multiprocessing, sys, time
+from leakagent import agent
 from concurrent.futures import ThreadPoolExecutor
 
 def make(number):
@@ -27,6 +28,10 @@ def work(number):
 
 if __name__ == "__main__":
     make(5)
+    numbers, end = agent.current().telemetry.numbers, time.monotonic() + 100
+    # A forked child has the numbers that were sent by then in its memory.
+    while not numbers.points("leakagent.resource.created") and time.monotonic() < end:
+        time.sleep(0.01)
     context = multiprocessing.get_context(sys.argv[1])
     children = [context.Process(target=work, args=(number,)) for number in (2, 3)]
     for child in children:
@@ -47,7 +52,7 @@ def test_every_process_counts_its_own(
     python: Callable[..., Any],
     program: Callable[..., Path],
 ) -> None:
-    env = collector.variables(protocol, service)
+    env = {**collector.variables(protocol, service), "OTEL_METRIC_EXPORT_INTERVAL": "20"}
     ran = python("-m", "leakagent", program(CHILDREN), method, env=env)
     assert (ran.returncode, ran.stdout) == (0, "[0, 0]\n"), ran
     assert "telemetry" not in ran.stderr, ran
