@@ -44,6 +44,8 @@ VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 #: The application tests run in this one, for which all applications have wheels.
 APPS_VERSION = "3.11"
 CI = os.environ.get("CI") == "true"
+#: Prints a folder with a real OpenTelemetry Collector; without it one on the PATH is used.
+STACK = Path(os.environ.get("LEAKAGENT_OTEL_STACK", ROOT.parent / "shared" / "tools" / "otel-stack"))
 NEXT = Path(os.environ.get("LEAKAGENT_PYTHON_NEXT", ROOT.parent / "shared" / "tools" / "python-next"))
 
 #: What is in which environment, besides what the agent needs: extras and groups of pyproject.toml.
@@ -51,6 +53,7 @@ ENVIRONMENTS = {
     "core": ["test", "servers"],
     "apps": ["test", "servers", "demo", "apps"],
     "older": ["test", "older"],
+    "otel": ["test", "otlp"],
     "demo": ["demo"],
     "check": ["dev"],
 }
@@ -59,7 +62,14 @@ ENVIRONMENTS = {
 APART = ("older",)
 
 #: Environments of the application tests, and what runs in them.
-APPLICATIONS = {"apps": ["tests/apps", "tests/servers", "--ignore=tests/apps/older"], "older": ["tests/apps/older"]}
+APPLICATIONS = {
+    "apps": ["tests/apps", "tests/servers", "--ignore=tests/apps/older"],
+    "older": ["tests/apps/older"],
+    "otel": ["tests/otel"],
+}
+
+#: Tests that the other environments leave out.
+APPLICATION_TESTS = ("tests/apps", "tests/otel")
 
 KEPT_DAYS = {"run": 1, **dict.fromkeys([*ENVIRONMENTS, "build"], 14)}
 
@@ -337,13 +347,24 @@ def test(selection: list[str]) -> int:
         raise CannotError(message)
     if missing:
         print(f"-- not on this machine, not tested: Python {', '.join(missing)}", flush=True)
-    core = [path for path in selection if not path.startswith("tests/apps")]
+    core = [path for path in selection if not path.startswith(APPLICATION_TESTS)]
+    if (not selection or any(path.startswith("tests/otel") for path in selection)) and not _find_collector():
+        if selection:
+            message = "there is no otelcol on the PATH, which tests/otel need"
+            raise CannotError(message)
+        print("-- no OpenTelemetry Collector on this machine, not tested: tests/otel", flush=True)
     here = next((python for python in pythons if python.version == APPS_VERSION), pythons[0])
     plan = []
     for name, paths in APPLICATIONS.items():
-        chosen = [path for path in selection if path.startswith("tests/apps") and _environment_of(path) == name]
+        if name == "otel" and not shutil.which("otelcol"):
+            continue
+        chosen = [path for path in selection if path.startswith(APPLICATION_TESTS) and _environment_of(path) == name]
         plan += [(here, name, chosen or paths)] if chosen or not selection else []
-    plan += [(python, "core", core or ["tests", "--ignore=tests/apps"]) for python in pythons if core or not selection]
+    plan += [
+        (python, "core", core or ["tests", *(f"--ignore={path}" for path in APPLICATION_TESTS)])
+        for python in pythons
+        if core or not selection
+    ]
     jobs = min(_number("LEAKAGENT_TEST_JOBS", min(2, os.cpu_count() or 1)), len(plan))
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder:
         wheel = build_wheel(Path(folder))
@@ -357,7 +378,21 @@ def test(selection: list[str]) -> int:
     return _summary(outcomes)
 
 
+def _find_collector() -> bool:
+    """Put the folder of a Collector on the PATH, and say whether there is one."""
+    if STACK.exists():
+        with _locked(_cache() / "otel-stack", "the OpenTelemetry Collector"):
+            made = subprocess.run([str(STACK)], check=False, stdout=subprocess.PIPE, text=True)
+        if made.returncode:
+            message = f"could not make the OpenTelemetry Collector ({STACK}: status {made.returncode})"
+            raise CannotError(message)
+        os.environ["PATH"] = made.stdout.strip() + os.pathsep + os.environ["PATH"]
+    return shutil.which("otelcol") is not None
+
+
 def _environment_of(path: str) -> str:
+    if path.startswith("tests/otel"):
+        return "otel"
     return "older" if path.startswith(APPLICATIONS["older"][0]) else "apps"
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .detect.stalled import Stall
     from .ending import Ending
     from .processes.parent_watch import ParentWatch
+    from .telemetry.worker import Telemetry
 
 _current: list[Agent] = []
 _fork_hook: list[bool] = []
@@ -73,6 +74,9 @@ class Agent:
         self.scoped: dict[str, Finding] = {}
         #: What watches the process that started this one, in children that serve nobody else.
         self.watch: ParentWatch | None = None
+        #: Stalls that were told while the program runs.
+        self.stalled: list[Finding] = []
+        self.telemetry: Telemetry | None = None
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
 
@@ -102,6 +106,28 @@ class Agent:
         if hasattr(os, "register_at_fork") and not _fork_hook:
             _fork_hook.append(True)
             os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
+        if self.settings.otel != "off":
+            guard.call("telemetry", self._start_telemetry)
+
+    def _start_telemetry(self) -> None:
+        from_variables = self.settings.otel == "auto"
+        if from_variables and not any(name.startswith("OTEL_") for name in os.environ):
+            return
+        from .telemetry.numbers import Numbers
+        from .telemetry.wanted import Wanted
+        from .telemetry.worker import Telemetry
+
+        wanted = Wanted(os.environ)
+        for problem in wanted.problems if from_variables else ():
+            guard.say(problem)
+        if from_variables and not wanted.exporters:
+            return
+        numbers = Numbers(self.registry, self.parts, self._found_so_far)
+        self.telemetry = Telemetry(wanted if from_variables else None, numbers, self.settings.otel_wait)
+        self.telemetry.start()
+
+    def _found_so_far(self) -> list[Finding]:
+        return self.new_ending().so_far()
 
     def _instrument(self) -> None:
         for name, part in TARGETS.items():
@@ -158,6 +184,8 @@ class Agent:
         atexit.unregister(self.last)
         self.signals.give_back()
         watcher.end()
+        if self.telemetry is not None:
+            self.telemetry.stop()
         self.hook.disable()
         if "asyncio" in self.parts:
             self.parts["asyncio"].stop()
@@ -243,6 +271,8 @@ class Agent:
     def before_workers_join(self) -> None:
         """Wait for the workers of executors, in place of Python, which would wait for stuck ones for ever."""
         self.signals.main_has_ended = True
+        if self.telemetry is not None and self.is_active():
+            guard.call("telemetry", self.telemetry.await_loading)
         # Before anything is loaded: in the meantime jobs would be accepted that Python alone would refuse.
         self._at_the_end(self._end_workers)
         self._at_the_end(lambda: self.ending().wait_for_workers())
@@ -262,7 +292,7 @@ class Agent:
         """Run the second part of the end; a program that loaded nothing of interest has none."""
         self.signals.main_has_ended = True
         watcher.end()
-        if self.parts or self._must_know_status() or state.number:
+        if self.parts or self._must_know_status() or state.number or self.telemetry is not None:
             self._at_the_end(lambda: self.ending().last())
 
     def _at_the_end(self, step: Callable[[], None]) -> None:
@@ -295,6 +325,7 @@ class Agent:
         self._main_ended = False
         self.busy_jobs = {}
         self.scoped = {}
+        self.stalled = []
         self._ending = None
         self.signals.forked()
         if self.watch is not None:
@@ -312,6 +343,8 @@ class Agent:
         if "leakagent.processes.ledger" in sys.modules:
             sys.modules["leakagent.processes.ledger"].own.forked()
         guard.disabled.clear()
+        if self.telemetry is not None:
+            self.telemetry.forked()
 
     def exit_status(self) -> tuple[int | None, int | None]:
         """Return exit status and signal that the program ends with, as far as they can be known."""

@@ -39,6 +39,7 @@ class Settings:
         stalled_after: Seconds without progress before a task or worker is looked at.
         ignore: Fingerprints, kinds, functions or ``file:line`` patterns that are not reported.
         otel: ``auto``, ``global`` or ``off``.
+        otel_wait: Seconds that the end of the program waits for telemetry to be delivered.
         live: Whether the per-user socket is wanted.
         config: The TOML file that was read, or an empty text.
 
@@ -55,6 +56,7 @@ class Settings:
         "live",
         "orphans",
         "otel",
+        "otel_wait",
         "report",
         "stalled_after",
         "subprocesses",
@@ -71,6 +73,7 @@ class Settings:
     stalled_after: float
     ignore: tuple[str, ...]
     otel: str
+    otel_wait: float
     live: bool
     config: str
 
@@ -140,6 +143,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], Any, str]] = {
     "stalled_after": (_seconds, 60.0, _SECONDS_TEXT),
     "ignore": (_patterns, (), "a comma list of fingerprints, kinds, functions or file:line patterns"),
     "otel": (_choice(OTEL_MODES), "auto", ", ".join(OTEL_MODES)),
+    "otel_wait": (_seconds, 1.0, _SECONDS_TEXT),
     "live": (_switch, True, _SWITCH_TEXT),
 }
 

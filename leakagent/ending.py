@@ -66,6 +66,8 @@ class Ending:
         self._ended_children: dict[int, tuple[str, float]] = {}
         self._handed_over: list[str] = []
         self._outliving: list[tuple[Record, str]] = []
+        #: What the report has about this very process, one by one.
+        self.own: list[Finding] = []
 
     # -- before other threads are joined -----------------------------------------------------------------------------
 
@@ -258,6 +260,7 @@ class Ending:
                 report.own_status, report.status = report.status, LEAK_STATUS
             self._told_already = True
             self._tell(report)
+            guard.call("telemetry", self._send, report)
             guard.call("ledger", leftovers.close_ledger, self.agent)
             if not self.agent.child:
                 guard.call("folders of roots that are gone", family.sweep)
@@ -360,6 +363,7 @@ class Ending:
         found += guard.call("detector stalls", stalls_of, agent) or []
         for records in left.values():
             found += [self._client(one) for one in records if one.kind != LANCEDB_TABLE and not one.detail.get("scope")]
+        self.own = found[:]
         if not agent.child:
             found += guard.call("findings of children", self._of_children) or []
         report.findings = self._told(found)
@@ -435,6 +439,23 @@ class Ending:
     def waits(self, chain: list[tuple[str, int, str]], *, whole: bool = False) -> str:
         """Say where a task waits: the last three steps of its await chain, or all."""
         return "waiting in " + chain_text(chain if whole else chain[-3:], self.agent.base)
+
+    def so_far(self) -> list[Finding]:
+        """Return what is known while the program runs, each by itself; nothing is looked for."""
+        return self._wanted([*self._tasks(), *self._failures(), *self._scoped(), *self.agent.stalled])
+
+    def _wanted(self, found: list[Finding]) -> list[Finding]:
+        if not found:
+            return []
+        from .report.fingerprint import complete
+
+        for finding in found:
+            complete(finding)
+        return [one for one in found if not ignored(one, self.agent.settings.ignore)]
+
+    def _send(self, report: Report) -> None:
+        if self.agent.telemetry is not None:
+            self.agent.telemetry.finish(self._wanted(self.own), report)
 
     def _thread_pools(self) -> list[Finding]:
         pools = self.agent.parts.get("executors")

@@ -46,5 +46,6 @@ def tell(agent: Agent, stall: Stall) -> None:
     if finding.fingerprint in known or ignored(finding, agent.settings.ignore):
         return
     known.add(finding.fingerprint)
+    agent.stalled.append(finding)
     if any(target.format == TEXT for target in parse_spec(agent.settings.report)):
         guard.say(render(finding))

@@ -21,6 +21,7 @@ LAYERS = {
     "shutdown": 2,
     "processes": 2,
     "report": 3,
+    "telemetry": 3,
     "watcher": 2,
     "telling": 4,
     "leftovers": 4,

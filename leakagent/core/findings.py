@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from .sites import UNKNOWN
 
 TYPE_CHECKING = False
@@ -9,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .sites import Site
+    from .tracing import Span
 
 LOST_TASK = "lost_task"
 STRANDED = "stranded"
@@ -72,6 +75,7 @@ class Finding:
     __slots__ = (
         "action",
         "count",
+        "created",
         "evidence",
         "fingerprint",
         "fix",
@@ -82,6 +86,7 @@ class Finding:
         "reason",
         "site",
         "source",
+        "span",
         "stack",
         "test_id",
         "trace_id",
@@ -119,6 +124,10 @@ class Finding:
         self.test_id = test_id
         self.pids = pids if pids is not None else []
         self.source = ""
+        #: ``time.monotonic()`` at the creation of the resource, where it is one of this process.
+        self.created: float | None = None
+        #: The span that created it (`leakagent.core.tracing`), or None.
+        self.span: Span | None = None
         self.fingerprint = ""
 
     def __repr__(self) -> str:
@@ -129,11 +138,12 @@ class Finding:
 class StageReceipt:
     """What one shutdown stage did: how long it took (s), its deadline (s), how many were asked and how many forced."""
 
-    __slots__ = ("asked", "deadline", "forced", "seconds", "stage")
+    __slots__ = ("asked", "deadline", "ended", "forced", "seconds", "stage")
 
     def __init__(self, stage: str, seconds: float, asked: int, forced: int, deadline: float) -> None:
         """Note a stage."""
         self.stage = stage
+        self.ended = time.time()
         self.seconds = seconds
         self.asked = asked
         self.forced = forced

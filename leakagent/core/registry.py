@@ -6,6 +6,7 @@ reference callbacks and finalizers, where a lock could be met by the thread that
 
 from __future__ import annotations
 
+import _thread
 import itertools
 import os
 import sys
@@ -14,12 +15,16 @@ import weakref
 
 from .records import DROPPED, FINISHED, LIVE, Record
 from .sites import capture_stack, creating_frame
+from .tracing import span_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import Any
+
+#: What the agent's own threads call.
+_OWN_PACKAGES = frozenset({"opentelemetry", "grpc"})
 
 
 class Counts:
@@ -56,7 +61,19 @@ class Registry:
         self.counts: dict[str, Counts] = {}
         #: Called with each new record while a `leakagent.scope` is open.
         self.scoped: Callable[[Record], None] | None = None
+        #: Identities of the agent's own threads (`is_own`).
+        self.own: set[int] = set()
         self._numbers = itertools.count(1)
+
+    def is_own(self, frame: FrameType | None) -> bool:
+        """Say whether ``frame`` creates something for the agent: OpenTelemetry's code, in a thread of the agent's own.
+
+        Other code that runs there is the program's: finalizers run in the thread that a collection comes in.
+        """
+        if not self.own or _thread.get_ident() not in self.own:
+            return False
+        place = creating_frame(frame)
+        return place is not None and str(place.f_globals.get("__name__")).partition(".")[0] in _OWN_PACKAGES
 
     def count(self, kind: str) -> Counts:
         """Return the counts of a kind."""
@@ -89,6 +106,9 @@ class Registry:
             record.ref = weakref.ref(resource, _Dropped(record))
         else:
             record.ref = lambda: resource
+        span = span_now()
+        if span is not None:
+            record.detail["span"] = span
         self.records[number] = record
         self.count(kind).add(1, 0)
         if self.scoped is not None:

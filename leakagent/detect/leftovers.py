@@ -7,6 +7,7 @@ import time
 from leakagent.core import findings as f
 from leakagent.core.findings import Finding
 from leakagent.core.sites import YOURS, resolve
+from leakagent.core.tracing import trace_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def finding_of(  # noqa: PLR0913 - what a record can't know
     """
     site = resolve(record.code, record.lasti, base=base)
     stack = [_line(code, lasti, base) for code, lasti in record.stack or ()]
-    return Finding(
+    span = record.detail.get("span")
+    finding = Finding(
         reason,
         record.kind,
         site,
@@ -47,8 +49,12 @@ def finding_of(  # noqa: PLR0913 - what a record can't know
         action=action,
         fix=fix,
         stack=stack,
+        trace_id=trace_id(span),
         pids=[record.pid],
     )
+    finding.span = span
+    finding.created = record.created
+    return finding
 
 
 def _line(code: object, lasti: int, base: str) -> str:

@@ -274,7 +274,9 @@ class Tasks:
 
     def record(self, observation: Observation) -> Record:
         """Return an observation as a record."""
-        return self._record(observation.entry, observation.name)
+        record = self._record(observation.entry, observation.name)
+        record.detail["span"] = observation.span
+        return record
 
     def record_of_failure(self, failure: Failure) -> Record:
         """Return an exception that nobody looked at as a record of its task."""

@@ -120,6 +120,8 @@ class Executors:
         return not any(thread.is_alive() for thread in threads)
 
     def _note(self, pool: Any, kind: str, frame: FrameType | None) -> None:  # noqa: ANN401
+        if self.registry.is_own(outside_of_constructors(frame, pool)):
+            return
         if type(pool).__name__ == "ThreadPool":
             kind = THREAD_POOL
         name = interpreter.pool_name(pool) if kind == THREAD_POOL else ""

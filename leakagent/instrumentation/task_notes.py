@@ -7,6 +7,7 @@ import sys
 import time
 import weakref
 
+from leakagent.core.tracing import span_of_task
 from leakagent.shutdown import interpreter
 
 TYPE_CHECKING = False
@@ -103,7 +104,7 @@ _PLACE = TaskEntry.__dict__["place"]
 class Observation:
     """A task that a finding will be made of: lost while the program ran, or left over at the end of its loop."""
 
-    __slots__ = ("age", "entry", "evidence", "loop_runs", "name", "reason", "refused", "waits")
+    __slots__ = ("age", "entry", "evidence", "loop_runs", "name", "reason", "refused", "span", "waits")
 
     def __init__(self, entry: TaskEntry, name: str, waits: list[tuple[str, int, str]]) -> None:
         self.entry = entry
@@ -115,6 +116,8 @@ class Observation:
         #: Why it is pending, and how that is known, where there is more to say than that it is left over.
         self.reason = ""
         self.evidence: list[str] = []
+        #: The span that the task works in, where the program uses OpenTelemetry.
+        self.span = span_of_task(entry())
 
 
 def without_site(task: Any, entry: TaskEntry | None = None) -> TaskEntry:  # noqa: ANN401 - a task

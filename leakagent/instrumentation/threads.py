@@ -38,6 +38,8 @@ class Threads:
         return start
 
     def _note(self, thread: Thread, frame: FrameType | None) -> None:
+        if self.registry.is_own(frame):
+            return
         self.registry.add(THREAD, thread, frame, name=thread.name)
         if len(self.registry) > self._sweep_at:
             self.sweep()

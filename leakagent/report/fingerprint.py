@@ -112,6 +112,7 @@ def _copy(finding: Finding) -> Finding:
         pids=_united(finding.pids, ()),
     )
     copy.source = finding.source
+    copy.span = finding.span
     copy.fingerprint = finding.fingerprint
     return copy
 

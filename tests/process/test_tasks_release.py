@@ -65,7 +65,7 @@ asyncio.run(with_handler())
     [("gc.disable()", "pass", "pass"), ("gc.collect()", "gc.collect(0)", "gc.collect()"), ("gc.collect()", "pass", "pass")],
 )
 @pytest.mark.parametrize("level", ["count", "site", "stack"])
-def test_released_and_complained_about_as_without_the_agent(  # noqa: PLR0917
+def test_released_and_complained_about_as_without_the_agent(
     level: str, collect: str, between: str, after: str, program: Callable[..., Any], python: Callable[..., Any]
 ) -> None:
     path = program(RELEASE.format(collect=collect, between=between, after=after))

@@ -109,7 +109,7 @@ def pids(server: Any) -> list[int]:
     ("variant", "told"),
     [("none", None), ("stream", "blocks_exit"), ("swallow", "refused_cleanup"), ("lifespan_hang", "blocks_exit")],
 )
-def test_ends(  # noqa: PLR0917 - fixtures
+def test_ends(
     start: Callable[..., Any],
     until: Callable[..., None],
     variant: str,

@@ -1,0 +1,262 @@
+"""The thread that sends telemetry, and its end: the program never waits for a collector, but for `seconds` at the very end.
+
+The problem.  Whatever is done in the program's own threads delays it: loading the SDK takes longer than the start of Python, an
+export to a dead collector a minute.  At the end somebody has to wait for the last report, but not for ever.
+
+What we do.  One thread of the C level interface (the program sees it in no list), which loads the SDK as soon as `site` is done, sends
+every ``OTEL_METRIC_EXPORT_INTERVAL``, and once more at the end.  The main thread waits for that with one deadline for everything.
+Before a fork the thread is ended, or, in the middle of an export, left alone; a child has a pipeline and numbers of its own.  In the parent it is
+started again at the next collection, since Python counts the threads right after the fork (3.12 and newer warn).
+
+What is still open.  A child that is forked while the SDK is loaded, if that takes long, sends nothing.  A child that ends by ``os._exit`` or is killed sends what it has sent by then.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+import time
+
+from leakagent import guard
+from leakagent.shutdown import interpreter
+
+from .wanted import GRPC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from leakagent.core.findings import Finding, Report
+
+    from .numbers import Numbers
+    from .wanted import Wanted
+
+#: Seconds that a fork waits for the thread: while it sleeps, and while it imports (its locks would stay locked in the child).
+FORK_SECONDS = 0.2
+FORK_SECONDS_LOADING = 2.0
+
+
+_active: list[Telemetry] = []
+_fork_hook: list[bool] = []
+
+
+def _before_fork() -> None:
+    for one in _active:
+        guard.call("telemetry", one.before_fork)
+
+
+class _Turn:
+    """One run of the thread: ``bell`` is kept locked and released to wake it; it releases ``loaded`` and ``ended``."""
+
+    __slots__ = ("bell", "ended", "loaded", "native_id")
+
+    def __init__(self) -> None:
+        self.bell = _thread.allocate_lock()
+        self.ended = _thread.allocate_lock()
+        self.loaded = _thread.allocate_lock()
+        self.bell.acquire()
+        self.ended.acquire()
+        self.loaded.acquire()
+        self.native_id = 0
+
+
+class Telemetry:
+    """Sends the numbers and findings of this process."""
+
+    def __init__(self, wanted: Wanted | None, numbers: Numbers, seconds: float) -> None:
+        """Prepare; nothing is loaded.
+
+        Args:
+            wanted: What the variables ask for, or None to use the program's own providers.
+            numbers: Where the metrics come from.
+            seconds: How long the end of the program may wait.
+
+        """
+        self.wanted = wanted
+        self.numbers = numbers
+        self.seconds = seconds
+        self._pipeline: Any = None
+        self._left = seconds
+        self._off = False
+        self._turn: _Turn | None = None
+        self._last: tuple[list[Finding], Report] | None = None
+        self._undelivered: list[str] = []
+        self._again = False
+        self._collector: Any = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        # What the SDK needs, and what must not be imported in another thread: `threading` takes who imports it for the main thread
+        # (before 3.13), pools are refused when the main thread has ended, and logging's fork handlers come in pairs.
+        import concurrent.futures.thread  # noqa: F401
+        import threading  # noqa: F401
+
+        # Registered after logging's handler, so that it runs before that one locks what the SDK needs while it is imported.
+        if hasattr(os, "register_at_fork") and not _fork_hook:
+            _fork_hook.append(True)
+            os.register_at_fork(before=_before_fork)
+        _active[:] = [self]
+        self._start()
+
+    def _start(self) -> None:
+        self._again = False
+        self._turn = turn = _Turn()
+        try:
+            _thread.start_new_thread(self._run, (turn,))
+        except RuntimeError:  # 3.12 starts none when the main thread has ended
+            self._turn = None
+
+    # -- in the thread -----------------------------------------------------------------------------------------------
+
+    def _run(self, turn: _Turn) -> None:
+        turn.native_id = _thread.get_native_id()
+        self.numbers.registry.own.add(_thread.get_ident())
+        # A signal is for the main thread, whose system call it has to interrupt.
+        interpreter.block_all()
+        try:
+            rung = False
+            while not rung and _starting():
+                rung = turn.bell.acquire(timeout=0.005)
+            if rung and self._last is None:
+                return
+            self._load()
+            turn.loaded.release()
+            pause = self.wanted.interval if self.wanted is not None else 60.0
+            while not rung:
+                rung = turn.bell.acquire(timeout=pause)
+                if not rung and self._last is None:
+                    self._send(self.numbers.findings(), None)
+            if self._last is not None:
+                self._undelivered = self._send(*self._last)
+        except Exception as error:  # noqa: BLE001 - the program must never see it
+            guard.failed("telemetry", error)
+        finally:
+            if turn.loaded.locked():
+                turn.loaded.release()
+            self.numbers.registry.own.discard(_thread.get_ident())
+            turn.ended.release()
+
+    def _load(self) -> None:
+        from . import sdk
+
+        if self._pipeline is None and self.wanted is None:
+            self._pipeline = sdk.Global(self.numbers)
+        for signal, protocol in self.wanted.exporters.items() if self.wanted is not None else ():
+            try:
+                sdk.exporter_class(signal, protocol)
+            except sdk.MissingError as error:
+                guard.say(f"no {signal} are sent: {error}")
+
+    def _send(self, findings: list[Finding], report: Report | None, timeout: float | None = None) -> list[str]:
+        from . import sdk
+
+        if self._pipeline is None and self.wanted is not None:
+            self._pipeline = sdk.Pipeline(self.wanted, self.numbers, timeout)
+        self.numbers.ended = report
+        self.numbers.final = findings if report is not None else None
+        return list(self._pipeline.send(findings, report))
+
+    # -- the end, in the main thread ---------------------------------------------------------------------------------
+
+    def await_loading(self) -> None:
+        """Wait until everything is imported, before pools are told to end: gRPC's exporter uses one when it is imported."""
+        turn = self._turn
+        if turn is None or self.wanted is None or GRPC not in self.wanted.exporters.values():
+            return
+        begin = time.monotonic()
+        if turn.loaded.acquire(timeout=self._left):
+            turn.loaded.release()
+        self._left -= time.monotonic() - begin
+
+    def finish(self, findings: list[Finding], report: Report) -> None:
+        """Have everything sent, wait for it, and say what could not be delivered."""
+        if self._last is not None or self._off:
+            return
+        self._last = findings, report
+        if self._turn is None:
+            self._start()
+        turn = self._turn
+        if turn is not None:
+            turn.bell.release()
+        else:
+            self._pipeline = None if self.wanted is not None else self._pipeline
+            share = self._left / max(1, len(self.wanted.exporters) if self.wanted is not None else 1)
+            self._undelivered = self._send(findings, report, share)
+        if turn is not None and not turn.ended.acquire(timeout=max(0.0, self._left)):
+            self._undelivered = ["the last report (no answer)"]
+        if self._undelivered:
+            where = self.wanted.endpoint if self.wanted is not None else "the program's own provider"
+            guard.say(f"telemetry was not delivered to {where} within {self.seconds:g} s: {', '.join(self._undelivered)}")
+
+    def stop(self) -> None:
+        """End the thread: the agent is taken out."""
+        self.numbers.active = False
+        _active.clear()
+        self._unwatch()
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.bell.release()
+            turn.ended.acquire(timeout=FORK_SECONDS)
+
+    def _stop(self, seconds: float) -> bool:
+        """End the thread if it does so in time; if not, it goes on."""
+        turn = self._turn
+        if turn is None:
+            return True
+        turn.bell.release()
+        end = time.monotonic() + seconds
+        if not turn.ended.acquire(timeout=seconds):
+            if turn.bell.acquire(blocking=False):
+                return False
+            turn.ended.acquire(timeout=seconds)
+        self._turn = None
+        # It has left Python, and is not yet gone from what the kernel counts.
+        while os.path.exists(f"/proc/self/task/{turn.native_id}") and time.monotonic() < end:
+            time.sleep(0.0002)
+        return True
+
+    # -- fork --------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """End the thread, so that the fork neither copies what it holds nor warns because of it."""
+        turn = self._turn
+        if turn is None or turn.native_id == _thread.get_native_id():
+            return
+        if self._stop(FORK_SECONDS_LOADING if turn.loaded.locked() else FORK_SECONDS):
+            import gc
+
+            self._again = True
+            self._collector = gc
+            if self._on_collection not in gc.callbacks:
+                gc.callbacks.append(self._on_collection)
+
+    def forked(self) -> None:
+        """Begin anew in a child: nothing of the parent's pipeline is touched any more, since its locks may be locked for good."""
+        self.numbers.forget()
+        # What was being imported can't be imported any more.
+        self._off = self._off or (self._turn is not None and self._turn.loaded.locked())
+        self._turn = None
+        self._left = self.seconds
+        self._last = None
+        self._undelivered = []
+        if self.wanted is not None:
+            self._pipeline = None
+        self._unwatch()
+        if not self._off:
+            self._start()
+
+    def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
+        if self._again and phase == "stop" and not sys.is_finalizing():
+            self._start()
+
+    def _unwatch(self) -> None:
+        self._again = False
+        if self._collector is not None and self._on_collection in self._collector.callbacks:
+            self._collector.callbacks.remove(self._on_collection)
+
+
+def _starting() -> bool:
+    """Say whether the interpreter is still looking for its packages."""
+    site = sys.modules.get("site")
+    return site is not None and interpreter.is_being_imported(site)

@@ -1,0 +1,117 @@
+"""Collections and signals in the middle of an export: nothing hangs, nothing is lost from the counts."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from leakagent.telemetry import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+STORM = """
+import gc, itertools, random, signal, time, weakref
+from concurrent.futures import ThreadPoolExecutor
+
+# Counted by one call each: finalizers run in several threads.
+made, begun, seen = itertools.count(), itertools.count(), itertools.count()
+handled = 0
+
+
+def make():
+    next(made)
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+
+
+class Node:
+    def __init__(self):
+        self.me = self
+        weakref.finalize(self, finalized)
+
+
+def finalized():
+    if next(begun) % 10 == 0:
+        make()
+    next(seen)
+
+
+def on_alarm(*_):
+    global handled
+    handled += 1
+    make()
+
+
+signal.signal(signal.SIGALRM, on_alarm)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+chance = random.Random(7)
+for number in range(100_000):
+    if number % 500 == 0:
+        gc.set_threshold(chance.randint(50, 1000))
+    Node()
+signal.setitimer(signal.ITIMER_REAL, 0)
+end = time.monotonic() + 100
+while "(100000)" not in repr(seen) and time.monotonic() < end:
+    gc.collect()  # another thread may be at it
+    time.sleep(0.01)
+print(next(seen), handled > 0, next(made))
+"""
+
+
+def test_finalizers_and_signals(
+    protocol: str,
+    collector: Any,
+    service: str,
+    arrived: Callable[..., Any],
+    python: Callable[..., Any],
+    program: Callable[..., Path],
+) -> None:
+    env = {**collector.variables(protocol, service), "OTEL_METRIC_EXPORT_INTERVAL": "5"}
+    ran = python("-m", "leakagent", program(STORM), env=env)
+    assert ran.returncode == 0, ran
+    seen, handled, made = ran.stdout.split()
+    assert (seen, handled) == ("100000", "True"), ran
+    assert ran.stderr == "", ran
+    found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics)
+    assert found.points(names.RESOURCE_CREATED)["thread_pool",] == int(made)
+    assert found.points(names.RESOURCE_FINISHED)["thread_pool",] == int(made)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_that_a_signal_ends_sends_its_last_report(
+    signum: int,
+    protocol: str,
+    collector: Any,
+    service: str,
+    arrived: Callable[..., Any],
+    python: Callable[..., Any],
+    program: Callable[..., Path],
+) -> None:
+    app = program("""
+import os, signal, sys, time
+from concurrent.futures import ThreadPoolExecutor
+signal.signal(signal.SIGINT, signal.default_int_handler)
+pool = ThreadPoolExecutor(1)
+pool.submit(int).result()
+os.kill(os.getpid(), int(sys.argv[1]))
+time.sleep(100)
+""")
+    ran = python("-m", "leakagent", "--budget", "100", app, str(int(signum)), env=collector.variables(protocol, service))
+    assert ran.returncode == -signum, ran
+    assert "telemetry" not in ran.stderr, ran
+    found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics)
+    assert found.points(names.FINDINGS) == {("<module>", "not_shut_down", "thread_pool"): 1}
+
+
+def test_the_console_is_not_the_programs_output(python: Callable[..., Any], program: Callable[..., Path]) -> None:
+    env = {"OTEL_METRICS_EXPORTER": "console", "OTEL_TRACES_EXPORTER": "console", "LEAKAGENT_OTEL_WAIT": "100"}
+    ran = python("-m", "leakagent", program("import concurrent.futures as f; p = f.ThreadPoolExecutor(); print(1)"), env=env)
+    assert (ran.returncode, ran.stdout) == (0, "1\n"), ran
+    assert names.RESOURCE_COUNT in ran.stderr, ran
+    assert names.SHUTDOWN_SPAN in ran.stderr, ran
+    assert os.linesep + "leakagent: telemetry" not in ran.stderr, ran
