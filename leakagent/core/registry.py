@@ -56,6 +56,8 @@ class Registry:
         self.counts: dict[str, Counts] = {}
         #: Called with each new record while a `leakagent.scope` is open.
         self.scoped: Callable[[Record], None] | None = None
+        #: Called after each new record.
+        self.on_add: Callable[[], object] | None = None
         self._numbers = itertools.count(1)
 
     def count(self, kind: str) -> Counts:
@@ -93,6 +95,8 @@ class Registry:
         self.count(kind).add(1, 0)
         if self.scoped is not None:
             self.scoped(record)
+        if self.on_add is not None:
+            self.on_add()
         return record
 
     def finish(self, record: Record) -> None:
