@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def answers(agent: Agent) -> dict[str, Callable[[], Any]]:
     """Return what can be asked, and what answers it."""
-    return {"status": lambda: status(agent), "dump": lambda: dump(agent)}
+    return {"status": lambda: status(agent), "dump": lambda: dump(agent), "why": lambda: _why(agent)}
 
 
 def status(agent: Agent) -> dict[str, Any]:
@@ -38,6 +38,12 @@ def status(agent: Agent) -> dict[str, Any]:
         "child": agent.child,
         "live": {kind: number for kind, number in live.items() if number},
     }
+
+
+def _why(agent: Agent) -> dict[str, Any]:
+    from .why import why  # only in a program that is asked
+
+    return why(agent)
 
 
 def dump(agent: Agent) -> dict[str, Any]:

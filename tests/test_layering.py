@@ -25,6 +25,7 @@ LAYERS = {
     "watcher": 2,
     "telling": 4,
     "looking": 4,
+    "why": 4,
     "leftovers": 4,
     "ending": 4,
     "agent": 4,

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = ("run", "doctor", "dump", "ps", "reap", "report")
+COMMANDS = ("run", "doctor", "dump", "ps", "reap", "report", "why")
 
 USAGE = """\
 usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
@@ -18,6 +18,7 @@ usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
        leakagent doctor [--json]
        leakagent ps [--json]
        leakagent dump PID
+       leakagent why PID [--json]
        leakagent reap [--clean] [--json] [--older-than SECONDS] [--every SECONDS] [PID...]
        leakagent report FILE [--html OUT] [--markdown OUT] [--json]
 
@@ -61,6 +62,8 @@ def _load(command: str) -> Callable[[list[str]], None]:
         from .ps import main as run
     elif command == "reap":
         from .reap import main as run
+    elif command == "why":
+        from .why import main as run
     elif command == "report":
         from .report import main as run
     else:
