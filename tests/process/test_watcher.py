@@ -113,7 +113,7 @@ def broken():
 watcher.looks.insert(0, broken)
 print(threads(1))
 """
-    after = told(text, options=("--stalled-after", "0.5"))
+    after = told(text, options=("--stalled-after", "0.5", "--live", "0"))
     assert after.lines == ["1"], after
     assert list(after.report["agent"]["disabled"]) == ["watcher: ValueError: broken"], after
     assert after.ran.stderr.count("watcher switched off") == 1
