@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .core.findings import Finding
     from .detect.stalled import Stall
     from .ending import Ending
+    from .live.server import Live
     from .processes.parent_watch import ParentWatch
     from .telemetry.worker import Telemetry
 
@@ -79,6 +80,9 @@ class Agent:
         self.telemetry: Telemetry | None = None
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
+        self.live: Live | None = None
+        if settings.live and settings.level != "off" and sys.platform == "linux":
+            watcher.on_need = self.registry.on_add = lambda: guard.call("live", self._offer_live)
 
     def start(self) -> None:
         """Watch imports, patch what is there already, and register the ends."""
@@ -137,6 +141,21 @@ class Agent:
         for name in STARTERS if self.settings.orphans == "end" else ():
             self.hook.when_imported(name, "parent watch", self._starter_arrived)
 
+    def _offer_live(self) -> None:
+        """Let the process be asked what it does (`leakagent.live.server`), from the first piece of background work on."""
+        if self.live is None and self.is_active():
+            from .live.server import live
+            from .looking import answers
+
+            self.live = live
+            live.offer(answers(self))
+        if self.live is not None:
+            self.live.needed()
+
+    def _end_live(self) -> None:
+        if self.live is not None:
+            self.live.end()
+
     def _watch(self, module: ModuleType) -> None:
         self.arrived("stalls", module)
         self.parts["stalls"].start(self.parts.get("asyncio"), self._stalled)
@@ -186,6 +205,7 @@ class Agent:
         watcher.end()
         if self.telemetry is not None:
             self.telemetry.stop()
+        self._end_live()
         self.hook.disable()
         if "asyncio" in self.parts:
             self.parts["asyncio"].stop()
@@ -292,6 +312,7 @@ class Agent:
         """Run the second part of the end; a program that loaded nothing of interest has none."""
         self.signals.main_has_ended = True
         watcher.end()
+        guard.call("live", self._end_live)
         if self.parts or self._must_know_status() or state.number or self.telemetry is not None:
             self._at_the_end(lambda: self.ending().last())
 
@@ -328,6 +349,8 @@ class Agent:
         self.stalled = []
         self._ending = None
         self.signals.forked()
+        if self.live is not None:
+            self.live.forked()
         if self.watch is not None:
             self.watch.forked()
         self.registry.forget()
@@ -391,11 +414,15 @@ def _before_fork() -> None:
             guard.call("parent watch", _current[0].watch.before_fork)
         guard.call("fork", _current[0].signals.before_fork)
         guard.call("fork", watcher.before_fork)
+        if _current[0].live is not None:
+            guard.call("fork", _current[0].live.before_fork)
 
 
 def _after_fork_in_parent() -> None:
     if _current:
         guard.call("fork", watcher.after_fork)
+        if _current[0].live is not None:
+            guard.call("fork", _current[0].live.after_fork)
         guard.call("fork", _current[0].signals.after_fork)
         if _current[0].watch is not None:
             guard.call("parent watch", _current[0].watch.after_fork)

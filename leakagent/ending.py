@@ -307,10 +307,15 @@ class Ending:
             if self._pending:
                 self.agent.parts["asyncio"].take_back(self._pending)
 
-    def look(self) -> Report:
-        """Return the report of what is open now; nothing is closed."""
+    def look(self, *, children: bool = True) -> Report:
+        """Return the report of what is open now; nothing is closed.
+
+        Args:
+            children: Take up what children have handed over, which one thread alone may do.
+
+        """
         left = self._left_clients()
-        return self._report(left)
+        return self._report(left, children=children)
 
     def _left_clients(self) -> dict[str, list[Record]]:
         parts = self.agent.parts
@@ -348,7 +353,7 @@ class Ending:
 
     # -- findings ----------------------------------------------------------------------------------------------------
 
-    def _report(self, left: dict[str, list[Record]]) -> Report:
+    def _report(self, left: dict[str, list[Record]], *, children: bool = True) -> Report:
         agent = self.agent
         argv = [str(word) for word in getattr(sys, "argv", None) or [""]]
         report = Report(os.path.basename(argv[0]) or "python", argv, os.getpid(), os.getppid())
@@ -364,7 +369,7 @@ class Ending:
         for records in left.values():
             found += [self._client(one) for one in records if one.kind != LANCEDB_TABLE and not one.detail.get("scope")]
         self.own = found[:]
-        if not agent.child:
+        if children and not agent.child:
             found += guard.call("findings of children", self._of_children) or []
         report.findings = self._told(found)
         report.receipt = self._receipt()

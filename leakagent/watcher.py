@@ -44,7 +44,7 @@ SHARE = 4
 END_SECONDS = 1.0
 
 
-class _Turn:
+class Turn:
     """One run of the thread: ``bell`` is kept locked and released to end it, ``ended`` is released by it."""
 
     __slots__ = ("bell", "ended", "native_id")
@@ -57,25 +57,39 @@ class _Turn:
         self.native_id = 0
 
 
+_ALL: list[Watcher] = []
+
+
+def own_threads() -> set[int]:
+    """Return the system's numbers of the agent's threads that look or answer: they are no sign of the program's life."""
+    return {one.native_id for one in _ALL} - {0}
+
+
 class Watcher:
     """The thread, and what it calls.
 
     Attributes:
         looks: Called one after the other each time it wakes up.
         pause: Seconds between two looks.
+        on_need: Called whenever this one is needed.
 
     """
+
+    #: What is switched off if it breaks.
+    part = "watcher"
 
     def __init__(self) -> None:
         """Start nothing."""
         self.looks: list[Callable[[], None]] = []
         self.pause = SHORTEST
+        self.on_need: Callable[[], None] | None = None
         self._enabled = False
         self._forking = False
         self._again = False
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._paused = False
         self._collector: Any = None
+        _ALL.append(self)
 
     @property
     def native_id(self) -> int:
@@ -95,21 +109,23 @@ class Watcher:
 
     def needed(self) -> None:
         """Start the thread if it does not run: something to look at was made."""
+        if self.on_need is not None:
+            self.on_need()
         if self._turn is not None or not self._enabled or self._forking or not self.looks:
             return
         self._again = False
-        self._turn = turn = _Turn()
+        self._turn = turn = Turn()
         try:
             _thread.start_new_thread(self._run, (turn,))
         except RuntimeError:  # 3.12 starts none when the main thread has ended; or there are too many
             self._turn = None
 
-    def _run(self, turn: _Turn) -> None:
+    def _run(self, turn: Turn) -> None:
         turn.native_id = _thread.get_native_id()
         # A signal is for the main thread, whose system call it has to interrupt.
         interpreter.block_all()
         try:
-            while not turn.bell.acquire(timeout=self.pause) and "watcher" not in guard.disabled:
+            while not turn.bell.acquire(timeout=self.pause) and self.part not in guard.disabled:
                 self._look()
         finally:
             turn.ended.release()
@@ -123,7 +139,7 @@ class Watcher:
             gc.disable()
         try:
             for look in list(self.looks):
-                guard.call("watcher", look)
+                guard.call(self.part, look)
         finally:
             self._resume()
 
@@ -134,12 +150,16 @@ class Watcher:
             self._paused = False
             gc.enable()
 
+    def wake(self) -> None:
+        """Get the thread out of what it waits for besides its bell."""
+
     def stop(self) -> None:
         """End the thread and wait until it has ended."""
         turn, self._turn = self._turn, None
         if turn is None:
             return
         turn.bell.release()
+        self.wake()
         if turn.native_id == _thread.get_native_id():
             return  # a look itself forks
         end = time.monotonic() + END_SECONDS
@@ -153,6 +173,7 @@ class Watcher:
         self._enabled = False
         self.stop()
         self.looks.clear()
+        self.on_need = None
         if self._collector is not None and self._on_collection in self._collector.callbacks:
             self._collector.callbacks.remove(self._on_collection)
 

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = ("run", "doctor", "reap", "report")
+COMMANDS = ("run", "doctor", "dump", "ps", "reap", "report", "why")
 
 USAGE = """\
 usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
@@ -16,6 +16,9 @@ usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
        python -m leakagent [run] [OPTIONS] -c code [ARG...]
        leakagent run [OPTIONS] -- COMMAND [ARG...]
        leakagent doctor [--json]
+       leakagent ps [--json]
+       leakagent dump PID
+       leakagent why PID [--json]
        leakagent reap [--clean] [--json] [--older-than SECONDS] [--every SECONDS] [PID...]
        leakagent report FILE [--html OUT] [--markdown OUT] [--json]
 
@@ -54,8 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _load(command: str) -> Callable[[list[str]], None]:
     if command == "doctor":
         from .doctor import main as run
+    elif command == "dump":
+        from .dump import main as run
+    elif command == "ps":
+        from .ps import main as run
     elif command == "reap":
         from .reap import main as run
+    elif command == "why":
+        from .why import main as run
     elif command == "report":
         from .report import main as run
     else:

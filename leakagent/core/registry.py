@@ -63,6 +63,8 @@ class Registry:
         self.scoped: Callable[[Record], None] | None = None
         #: Identities of the agent's own threads (`is_own`).
         self.own: set[int] = set()
+        #: Called after each new record.
+        self.on_add: Callable[[], object] | None = None
         self._numbers = itertools.count(1)
 
     def is_own(self, frame: FrameType | None) -> bool:
@@ -113,6 +115,8 @@ class Registry:
         self.count(kind).add(1, 0)
         if self.scoped is not None:
             self.scoped(record)
+        if self.on_add is not None:
+            self.on_add()
         return record
 
     def finish(self, record: Record) -> None:

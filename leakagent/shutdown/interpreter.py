@@ -27,6 +27,7 @@ import _thread
 import _weakref
 import os
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -766,6 +767,94 @@ def remember_source(code: CodeType, source: str) -> None:
         else:  # 3.13.0 finds it by its name
             lines = [line + "\n" for line in source.splitlines()]
             linecache.cache["<string>"] = (len(source), None, lines, "<string>")
+
+
+class UnixSocket:
+    """A socket of `_socket`, the C module: importing `socket` would put modules into a program that has none of them.
+
+    Attributes:
+        uid: User of the process at the other end (``SO_PEERCRED``, unix(7)); -1 for a socket that listens.
+
+    """
+
+    def __init__(self, raw: Any, uid: int = -1) -> None:  # noqa: ANN401 - a socket
+        """Take a socket over."""
+        self._raw = raw
+        self.uid = uid
+
+    @classmethod
+    def listen(cls, folder: str, name: str, clients: int) -> UnixSocket:
+        """Bind a socket that only its user can connect to.
+
+        Raises:
+            OSError: It can't be bound.
+
+        """
+        import _socket
+
+        raw = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        directory = -1
+        try:
+            directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.fchmod(raw.fileno(), 0o600)
+            # A path of its own may be longer than the 108 bytes of an address.
+            raw.bind(f"/proc/self/fd/{directory}/{name}")
+            raw.listen(clients)
+        except BaseException:
+            raw.close()
+            raise
+        finally:
+            if directory >= 0:
+                os.close(directory)
+        return cls(raw)
+
+    def accept(self) -> UnixSocket:
+        """Wait for a client.
+
+        Raises:
+            OSError: The socket was shut down, or no descriptor is left.
+
+        """
+        import _socket
+
+        descriptor, _ = self._raw._accept()  # noqa: SLF001 - what `socket.socket.accept` calls
+        client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, descriptor)
+        found = client.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+        return UnixSocket(client, int.from_bytes(found[4:8], sys.byteorder))
+
+    def receive_line(self, longest: int, end: float) -> bytes:
+        """Return what comes before the first line end, at most ``longest`` bytes, until ``end`` on the clock of `time.monotonic`."""
+        found = b""
+        while b"\n" not in found and len(found) < longest:
+            self._until(end)
+            part = self._raw.recv(longest - len(found))
+            if not part:
+                break
+            found += part
+        return found.partition(b"\n")[0]
+
+    def send(self, data: bytes, end: float) -> None:
+        """Send all of it until ``end``."""
+        self._until(end)
+        # The timeout is for all of it (documentation of `socket.sendall`).
+        self._raw.sendall(data)
+
+    def _until(self, end: float) -> None:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._raw.settimeout(left)
+
+    def shut_down(self) -> None:
+        """Wake whoever waits on it; another thread may have closed it by now."""
+        try:
+            self._raw.shutdown(2)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Close it."""
+        self._raw.close()
 
 
 def private_names() -> dict[str, bool]:

@@ -23,7 +23,7 @@ import os
 import sys
 
 from leakagent.core.sites import LIBRARY, is_installed, owner_of
-from leakagent.watcher import watcher
+from leakagent.watcher import own_threads
 
 from . import interpreter
 
@@ -75,7 +75,7 @@ class Watch:
         except OSError:
             return False
         for name in names:
-            if int(name) in _LOOKING or int(name) == watcher.native_id:
+            if int(name) in _LOOKING or int(name) in own_threads():
                 continue
             call = read(f"/proc/self/task/{name}/syscall").split()
             if int(name) != self.waiting and (not call or call[0] != self.futex or (name in mine and _for_limited_time(call))):

@@ -1,0 +1,1 @@
+"""Looking at a running process from outside: a socket in each program, and the commands that ask it."""

@@ -1,0 +1,104 @@
+"""Asks the processes of this user; used by the commands, never in the program."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import time
+
+from leakagent.processes.family import runtime_folder
+
+from . import protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Seconds until a process must have answered; it may be busy in C code that does not let its other threads run.
+SECONDS = 10.0
+
+
+class NoAnswerError(Exception):
+    """A process can't be asked, with what to tell the user."""
+
+
+def everybody(seconds: float = SECONDS) -> list[dict[str, Any]]:
+    """Return the status of each process of this user that has a socket, by pid.
+
+    One that does not answer in ``seconds`` is there with ``"state": "silent"`` and its pid alone.
+    """
+    found = []
+    for pid, name in protocol.sockets():
+        try:
+            found.append(_exchange(name, pid, "status", seconds))
+        except NoAnswerError:
+            if any(name == other for _, other in protocol.sockets()):  # else it has ended, or forks, in this moment
+                found.append({"pid": pid, "state": "silent"})
+    return found
+
+
+def ask(pid: int, word: str, seconds: float = SECONDS) -> Any:  # noqa: ANN401 - JSON values
+    """Ask one process.
+
+    Args:
+        pid: Its pid.
+        word: The question.
+        seconds: How long it may take.
+
+    Raises:
+        NoAnswerError: It has no socket, or did not answer.
+
+    """
+    names = [name for other, name in protocol.sockets() if other == pid]
+    if not names:
+        message = f"no agent can be asked in process {pid}; `leakagent ps` lists those that can"
+        raise NoAnswerError(message)
+    return _exchange(names[0], pid, word, seconds)
+
+
+def _exchange(name: str, pid: int, word: str, seconds: float) -> Any:  # noqa: ANN401
+    end = time.monotonic() + seconds
+    try:
+        document = json.loads(_talk(name, json.dumps({"version": protocol.VERSION, "ask": word}).encode() + b"\n", end))
+    except (OSError, ValueError) as error:
+        message = f"process {pid} did not answer: {error or type(error).__name__}"
+        raise NoAnswerError(message) from None
+    if not isinstance(document, dict) or document.get("version") != protocol.VERSION or "answer" not in document:
+        why = document.get("error") if isinstance(document, dict) else None
+        message = f"process {pid} answered: {why or 'something that this version does not know'}"
+        raise NoAnswerError(message)
+    return document["answer"]
+
+
+def _talk(name: str, question: bytes, end: float) -> bytes:
+    directory = os.open(runtime_folder(create=False), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.settimeout(_left(end))
+            # The whole path may be longer than an address may be.
+            server.connect(f"/proc/self/fd/{directory}/{name}")
+            owner = struct.unpack("3i", server.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+            if owner != os.getuid():
+                message = "it belongs to somebody else"
+                raise OSError(message)
+            server.sendall(question)
+            found = bytearray()
+            while len(found) <= protocol.ANSWER:
+                server.settimeout(_left(end))
+                part = server.recv(65536)
+                if not part:
+                    return bytes(found)
+                found += part
+    finally:
+        os.close(directory)
+    message = "the answer is too long"
+    raise OSError(message)
+
+
+def _left(end: float) -> float:
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left

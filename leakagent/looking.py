@@ -1,0 +1,53 @@
+"""What a process answers when it is asked from outside (`leakagent.live.server`): about itself, and its report."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .agent import Agent
+
+
+def answers(agent: Agent) -> dict[str, Callable[[], Any]]:
+    """Return what can be asked, and what answers it."""
+    return {"status": lambda: status(agent), "dump": lambda: dump(agent), "why": lambda: _why(agent)}
+
+
+def status(agent: Agent) -> dict[str, Any]:
+    """Say who this process is and how much of each kind is open in it."""
+    from .report.json_report import timestamp
+
+    argv = [str(word)[:300] for word in getattr(sys, "argv", None) or [""]][:50]
+    live = {kind: counts.as_totals()["live"] for kind, counts in sorted(agent.registry.counts.items())}
+    return {
+        "pid": os.getpid(),
+        "parent_pid": os.getppid(),
+        "program": os.path.basename(argv[0]) or "python",
+        "argv": argv,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "leakagent": __version__,
+        "started": timestamp(agent.started),
+        "state": "ending" if agent.signals.main_has_ended else "running",
+        "child": agent.child,
+        "live": {kind: number for kind, number in live.items() if number},
+    }
+
+
+def _why(agent: Agent) -> dict[str, Any]:
+    from .why import why  # only in a program that is asked
+
+    return why(agent)
+
+
+def dump(agent: Agent) -> dict[str, Any]:
+    """Return the JSON report of what is open now; nothing is closed."""
+    from .report.json_report import to_dict
+
+    return to_dict(agent.ending().look(children=False))
