@@ -241,7 +241,9 @@ class ParentWatch:
         if os.getppid() == self.starter:
             return False
         own = look(os.getpid())
-        if own is None:  # not Linux: a child of a fork server has another parent from the start
+        if own is None and sys.platform == "linux":
+            return False  # the program closes all descriptors at this very moment, the one that is read from among them
+        if own is None:  # a child of a fork server has another parent from the start
             return self._parent == self.starter or not sys.modules["multiprocessing.process"].parent_process().is_alive()
         if own.parent == 0:  # the starter has no pid in the namespace of this process
             return False
