@@ -265,7 +265,7 @@ class Ending:
         if "asyncio" in parts:
             self._pending = parts["asyncio"].observe_rest(final=final)
         left = self._left_clients()
-        if any(left.values()) or ("lancedb" in parts and parts["lancedb"].has_loop()):
+        if any(left.values()) or ("lancedb" in parts and (parts["lancedb"].has_loop() or parts["lancedb"].is_over)):
             self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
         report = self._report(left)
         report.agent["seconds"] = self.agent.seconds + time.perf_counter() - begin
@@ -313,8 +313,11 @@ class Ending:
 
         in_time(seconds, work)
         forced = sum(1 for record in records if record.id not in self._closed)
-        if lance is not None and loops:
-            forced += not lance.stop_loop(seconds)
+        if lance is not None:
+            stopped = lance.stop_loop(seconds)
+            forced += not stopped
+            if stopped and final:
+                lance.shut_down()
         return len(records) + loops, forced
 
     # -- findings ----------------------------------------------------------------------------------------------------

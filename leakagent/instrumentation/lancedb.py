@@ -8,12 +8,22 @@ abort the interpreter's end when work is in flight.
 At the end of the program, in the process that imported it, once: refuse new calls, let what runs finish or cancel it, close the
 connections, stop the loop, join, close it, in this order.  The object is changed and never replaced, since other modules have bound it by name, and its loop and
 thread are read at that moment, since lancedb's own fork hook replaces them.
+
+New calls are refused by exchanging the code of ``BackgroundEventLoop.run``: a thread may have looked up the method already
+while it still computes the argument.  What runs is seen by the frames of the threads; a wrapper that counts would stand in every
+traceback.
+
+0.40 has an exit handler of its own, which shuts its native runtime down.  It keeps the runtime's lock while it takes the
+interpreter's back: a daemon thread's call that is just being started on the loop has that one and waits for the lock, and the program
+never ends (measured, 1 of 200 ends).  So it is taken out of the exit handlers and run at the end of ours, when nobody calls any more.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from types import BuiltinFunctionType
 
 from leakagent import guard
 from leakagent.core.records import DROPPED, LANCEDB_CONNECTION, LANCEDB_TABLE
@@ -22,8 +32,8 @@ from leakagent.shutdown.closing import stop_if_daemon
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType, ModuleType
+    from collections.abc import Callable, Iterator
+    from types import CodeType, FrameType, ModuleType
     from typing import Any
 
     from leakagent.config import Settings
@@ -33,6 +43,10 @@ if TYPE_CHECKING:
     from .patching import Patches
 
 
+#: Seconds after which threads are looked at again.
+LOOK_AFTER = 0.002
+
+
 class LanceConnections:
     """Sees lancedb's connections and tables."""
 
@@ -40,6 +54,10 @@ class LanceConnections:
         """Start without connections."""
         self.registry = registry
         self.loop_pid = 0
+        self._patches: Patches | None = None
+        #: lancedb's own exit handler, and whether its turn has come.
+        self._shutdown: Callable[[], object] | None = None
+        self.is_over = False
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch a module of `leakagent.instrumentation.TARGETS`."""
@@ -49,6 +67,8 @@ class LanceConnections:
             self._patch(patches, module.AsyncTable, LANCEDB_TABLE)
         else:
             self.loop_pid = os.getpid()
+            self._patches = patches
+            self._take_exit_handler()
 
     def _patch(self, patches: Patches, owner: type, kind: str) -> None:
         def made(wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -116,13 +136,40 @@ class LanceConnections:
 
         """
         background = _background_loop()
-        background.run = _stop_or_refuse if final else _refuse
+        deadline = time.monotonic() + seconds / 2
+        code = _exchange_run(background, final=final)
+        while any(one is code for one in _running_code()) and time.monotonic() < deadline:
+            time.sleep(LOOK_AFTER)
         asyncio = sys.modules["asyncio"]
+        left = max(deadline - time.monotonic(), 0)
         try:
-            ended = asyncio.run_coroutine_threadsafe(_drain(asyncio, seconds / 2), background.loop)
-            ended.result(seconds * 0.75)
+            ended = asyncio.run_coroutine_threadsafe(_drain(asyncio, left, seconds / 4), background.loop)
+            ended.result(left + seconds / 4)
         except (RuntimeError, TimeoutError, asyncio.TimeoutError, sys.modules["concurrent.futures"].TimeoutError):
             pass  # the loop is closed, or blocked by a call: it is asked to stop all the same
+
+    def _take_exit_handler(self) -> None:
+        import atexit
+
+        taken = _Taken()
+        atexit.unregister(taken)  # type: ignore[arg-type]
+        if taken.handler is not None:
+            self._shutdown = taken.handler
+            atexit.register(self._at_exit)
+
+    def _at_exit(self) -> None:
+        self.is_over = True
+        if self._patches is None or not self._patches.names():
+            self.shut_down()
+
+    def shut_down(self) -> None:
+        """Do what lancedb's own exit handler does, once, if the program has come to it."""
+        if self.is_over and self._shutdown is not None:
+            shutdown, self._shutdown = self._shutdown, None
+            try:
+                shutdown()
+            except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
+                guard.failed("lancedb", error)
 
     def stop_loop(self, seconds: float) -> bool:
         """Stop lancedb's background loop for good, after `refuse`.
@@ -149,8 +196,45 @@ class LanceConnections:
         return True
 
 
-async def _drain(asyncio: Any, seconds: float) -> None:  # noqa: ANN401 - the module, which we never import
-    """Wait for what runs on this loop, then cancel what is left."""
+class _Taken:
+    """Equal to lancedb's exit handler, which no module has a name for, and remembers it.
+
+    ``atexit.unregister`` compares with ``==`` (https://docs.python.org/3/library/atexit.html#atexit.unregister).
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+    handler: Callable[[], object] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if getattr(other, "__name__", "") != "shutdown_runtime" or not isinstance(other, BuiltinFunctionType):
+            return False
+        self.handler = other
+        return True
+
+
+def _exchange_run(background: Any, *, final: bool) -> CodeType | None:  # noqa: ANN401 - lancedb's object
+    """Have all calls refused from now on; returns the code that earlier ones are in."""
+    run = type(background).run
+    code: CodeType | None = getattr(run, "__code__", None)
+    if code is None or code.co_freevars or "run" in vars(background):  # somebody has put another in its place
+        background.run = lambda future: refuse_call(future, final=final)
+    else:
+        run.__code__ = (_stopping_run if final else _refusing_run).__code__
+    return code
+
+
+def _running_code() -> Iterator[CodeType]:
+    """Return the code of all functions that other threads are in."""
+    own = sys.modules["threading"].get_ident()
+    for thread, innermost in interpreter.frames().items():
+        frame = innermost if thread != own else None
+        while frame is not None:
+            yield frame.f_code
+            frame = frame.f_back
+
+
+async def _drain(asyncio: Any, seconds: float, grace: float) -> None:  # noqa: ANN401 - the module, which we never import
+    """Wait for what runs on this loop, then cancel what is left and wait for that."""
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     if not tasks:
         return
@@ -158,20 +242,38 @@ async def _drain(asyncio: Any, seconds: float) -> None:  # noqa: ANN401 - the mo
     for task in left:
         task.cancel()
     if left:
-        await asyncio.wait(left, timeout=seconds / 2)
+        await asyncio.wait(left, timeout=grace)
 
 
-def _refuse(future: Any) -> None:  # noqa: ANN401 - takes the place of LOOP.run
+# Their code takes the place of the code of ``run``, with the variables of lancedb's module.
+
+
+def _stopping_run(_self: Any, future: Any) -> None:  # noqa: ANN401
+    from leakagent.instrumentation.lancedb import refuse_call
+
+    refuse_call(future, final=True)
+
+
+def _refusing_run(_self: Any, future: Any) -> None:  # noqa: ANN401
+    from leakagent.instrumentation.lancedb import refuse_call
+
+    refuse_call(future, final=False)
+
+
+def refuse_call(future: Any, *, final: bool) -> None:  # noqa: ANN401 - a coroutine
+    """Refuse a call on the background loop; a daemon thread is stopped instead when the program ends.
+
+    Raises:
+        RuntimeError: The loop was closed.
+
+    """
+    if final:
+        stop_if_daemon()
     close = getattr(future, "close", None)
     if close is not None:
         close()
     message = "lancedb was closed by leakagent: the program is ending"
     raise RuntimeError(message)
-
-
-def _stop_or_refuse(future: Any) -> None:  # noqa: ANN401 - takes the place of LOOP.run
-    stop_if_daemon()
-    _refuse(future)
 
 
 def _background_loop() -> Any:  # noqa: ANN401 - lancedb's object

@@ -229,6 +229,11 @@ def silence_destroyed(task: object) -> None:
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+def frames() -> dict[int, FrameType]:
+    """Return the frame that each thread runs now."""
+    return sys._current_frames()  # noqa: SLF001
+
+
 def thread_frame(thread: Thread) -> FrameType | None:
     """Return the frame that a thread runs now."""
     return None if thread.ident is None else sys._current_frames().get(thread.ident)  # noqa: SLF001

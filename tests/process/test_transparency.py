@@ -70,13 +70,17 @@ print(subprocess.run([sys.executable, "-c", "import sys; print(1); print(2, file
 import threading, time
 stop = threading.Event()
 threading.Thread(target=stop.wait, daemon=True).start()
-threading.Timer(0.05, print, ["timer"]).start()
 def poll():
     # Ends when Python marks the main thread as ended.
     while threading.main_thread().is_alive():
         time.sleep(0.01)
     print("main has ended")
-threading.Thread(target=poll).start()
+poller = threading.Thread(target=poll)
+poller.start()
+def late():
+    poller.join()
+    print("timer")
+threading.Timer(0.05, late).start()
 print(threading.active_count())
 """,
     "resubmits itself": """\
