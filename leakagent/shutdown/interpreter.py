@@ -338,6 +338,9 @@ def closing_loop(frame: FrameType | None) -> int:
 #: What a terminal sends to all processes in it.
 CTRL_C = int(_signal.SIGINT)
 
+#: Functions of the standard library that run around each `os.fork` and take or free a lock (`logging` up to 3.12).
+FORK_HOOKS = (("logging", "_acquireLock"), ("logging", "_releaseLock"))
+
 
 def ending_signals() -> list[int]:
     """Return the signals by which a program is asked to end, without that of Ctrl+C."""
