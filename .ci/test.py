@@ -13,6 +13,10 @@ different checkouts, don't meet.
 
 ``LEAKAGENT_TEST_PYTHONS`` selects interpreters ("3.11 3.13"), ``LEAKAGENT_TEST_DEADLINE`` is the time in seconds that the tests
 may take in one of them, ``LEAKAGENT_TEST_JOBS`` says how many interpreters run at once.
+
+Few failed tests (`FEW` in an environment) are run once more, alone, as CPython's own test runner does (``regrtest --rerun``): most tests are programs that are
+sent signals at some moment, and with ten thousand of them the odd one fails by chance.  What passes then is no failure, but never
+silent either: the first failure is shown in full, and the last lines name it as unstable, to be looked into.
 """
 
 from __future__ import annotations
@@ -72,6 +76,9 @@ APPLICATIONS = {
 APPLICATION_TESTS = ("tests/apps", "tests/otel")
 
 KEPT_DAYS = {"run": 1, **dict.fromkeys([*ENVIRONMENTS, "build"], 14)}
+
+#: More failed tests than this in one environment are no chance.
+FEW = 2
 
 _PIP = ("-m", "pip", "--disable-pip-version-check", "-qq")
 
@@ -310,6 +317,7 @@ class Outcome:
         text: What was printed, unless it was shown at once.
         counts: Tests by ``passed``, ``failed``, ``error``, ``skipped``.
         problem: Why it is a failure, in one line; empty if it is none.
+        unstable: Tests that failed, and passed when they ran again.
 
     """
 
@@ -318,6 +326,7 @@ class Outcome:
         self.text = b""
         self.counts: dict[str, int] = {}
         self.problem = ""
+        self.unstable: list[str] = []
 
     def judge(self, status: int | None, text: str, deadline: float) -> None:
         """Work out how it went from the exit status (None if it did not end) and pytest's last line."""
@@ -332,6 +341,18 @@ class Outcome:
             self.problem = "no test passed"
         elif CI and self.counts.get("skipped"):
             self.problem = "skipped tests count as failed ones in CI"
+
+    def failures(self, text: str) -> list[str]:
+        """Return the tests that failed, if they are few and nothing else is wrong; what pytest printed names them."""
+        names = re.findall(r"^FAILED (\S.*?)(?: - .*)?$", text, re.MULTILINE)
+        is_all = self.counts.get("failed") == len(names) and not self.counts.get("error")
+        return names if is_all and len(names) <= FEW and self.counts.get("passed") else []
+
+    def judge_again(self, again: Outcome, names: list[str]) -> None:
+        """Take back the failure of these tests if every one of them has passed alone."""
+        if not again.problem and again.counts.get("passed") == len(names):
+            self.counts = {"passed": self.counts["passed"] + len(names)}
+            self.problem, self.unstable = "", names
 
 
 def test(selection: list[str]) -> int:
@@ -414,9 +435,19 @@ def _tested(planned: tuple[Python, str, list[str]], *, wheel: Path, deadline: fl
             # What hangs shows where before it is killed.
             options = ["-q", "-p", "no:cacheprovider", "-o", f"faulthandler_timeout={deadline / 2:.0f}"]
             log = wheel.parent / f"{name}-{python.version}"
-            status = watched([*tested.command, "-m", "pytest", *options, *paths], log, deadline, show=show)
-            outcome.judge(status, log.read_text(encoding="utf-8", errors="replace"), deadline)
+            command = [*tested.command, "-m", "pytest", *options]
+            status = watched([*command, *paths], log, deadline, show=show)
+            text = log.read_text(encoding="utf-8", errors="replace")
+            outcome.judge(status, text, deadline)
             outcome.text = b"" if show else log.read_bytes()
+            names = outcome.failures(text) if outcome.problem else []
+            if names and not _stopped.is_set():
+                print(f"-- once more, alone: {outcome.title}: {', '.join(names)}", flush=True)
+                again = Outcome(outcome.title)
+                status = watched([*command, *names], log, deadline, show=show)
+                again.judge(status, log.read_text(encoding="utf-8", errors="replace"), deadline)
+                outcome.text += b"" if show else b"-- once more, alone\n" + log.read_bytes()
+                outcome.judge_again(again, names)
     except (CannotError, OSError) as error:
         outcome.problem = str(error)
     return outcome
@@ -493,6 +524,9 @@ def _shown(outcome: Outcome) -> Outcome:
 def _summary(outcomes: list[Outcome]) -> int:
     passed = sum(outcome.counts.get("passed", 0) for outcome in outcomes)
     bad = [outcome for outcome in outcomes if outcome.problem]
+    for outcome in outcomes:
+        for name in outcome.unstable:
+            print(f"-- unstable, failed first and passed alone: {outcome.title}: {name}")
     failed = sum(max(1, outcome.counts.get("failed", 0) + outcome.counts.get("error", 0)) for outcome in bad)
     print(f"-- failed: {'; '.join(outcome.title for outcome in bad)}" if bad else f"-- all well in {len(outcomes)} environments")
     print(f"{passed} passed, {failed} failed")

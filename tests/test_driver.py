@@ -51,6 +51,49 @@ def test_what_counts_as_a_failure(driver: Any, status: int | None, last_line: st
     assert outcome.problem == problem
 
 
+SUMMARY = """\
+FAILED tests/a.py::test_x[one two-3] - AssertionError: assert 1 == 2
+FAILED tests/a.py::test_y
+{ends} in 3.45s
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "named"),
+    [
+        ("2 failed, 11 passed", ["tests/a.py::test_x[one two-3]", "tests/a.py::test_y"]),
+        ("2 failed", []),
+        ("3 failed, 11 passed", []),
+        ("2 failed, 11 passed, 1 error", []),
+    ],
+)
+def test_few_failures_run_once_more(driver: Any, ends: str, named: list[str]) -> None:
+    outcome = driver.Outcome("core")
+    text = SUMMARY.format(ends=ends)
+    outcome.judge(1, text, 60)
+    assert outcome.failures(text) == named
+    if len(named) == driver.FEW:
+        driver.FEW -= 1
+        assert outcome.failures(text) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "ends", "is_failure"),
+    [(0, "2 passed", False), (1, "1 failed, 1 passed", True), (0, "1 passed", True), (None, "", True), (4, "", True)],
+)
+def test_what_passes_then_is_named_and_no_failure(
+    driver: Any, capsys: pytest.CaptureFixture[str], status: int | None, ends: str, is_failure: bool
+) -> None:
+    first, again = driver.Outcome("core"), driver.Outcome("core")
+    first.judge(1, "2 failed, 11 passed in 3.45s\n", 60)
+    again.judge(status, f"{ends} in 3.45s\n", 60)
+    first.judge_again(again, ["test_x", "test_y"])
+    assert driver._summary([first]) == int(is_failure)
+    printed = capsys.readouterr().out
+    assert ("unstable, failed first and passed alone: core: test_x" in printed) is not is_failure
+    assert printed.endswith("11 passed, 2 failed\n" if is_failure else "13 passed, 0 failed\n")
+
+
 def test_what_hangs_has_a_deadline(driver: Any, tmp_path: Path) -> None:
     assert driver.watched([sys.executable, "-c", "import time; time.sleep(3600)"], tmp_path / "log", 1, show=False) is None
 

@@ -305,11 +305,6 @@ def is_server_side(transport: object) -> bool:
     return getattr(transport, "_server", None) is not None
 
 
-def frames() -> dict[int, FrameType]:
-    """Return the frame that each thread runs now."""
-    return sys._current_frames()  # noqa: SLF001
-
-
 #: Follows a weak reference: ``operator.call`` of 3.11 and newer, or the slower method of the type.
 call: Any = getattr(_operator, "call", _weakref.ref.__call__)
 
@@ -411,6 +406,11 @@ def thread_target(thread: Thread) -> object:
 def silence_destroyed(task: object) -> None:
     """Keep a task that refuses to end from logging that it was destroyed: it is in the report."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def frames() -> dict[int, FrameType]:
+    """Return the frame that each thread runs now."""
+    return sys._current_frames()  # noqa: SLF001
 
 
 def thread_frame(thread: Thread) -> FrameType | None:
@@ -525,6 +525,9 @@ def closing_loop(frame: FrameType | None) -> int:
 
 #: What a terminal sends to all processes in it.
 CTRL_C = int(_signal.SIGINT)
+
+#: Functions of the standard library that run around each `os.fork` and take or free a lock (`logging` up to 3.12).
+FORK_HOOKS = (("logging", "_acquireLock"), ("logging", "_releaseLock"))
 
 
 def ending_signals() -> list[int]:

@@ -10,7 +10,8 @@ for signals from the start on: every later ``os.fork`` of a program that has one
 
 What we do.  Where the default action is in force when the agent starts, a handler is set that raises `SystemExit` in the main
 thread, once: ``with``, ``finally`` and the ends of event loops do their work (in a loop's own code the loop raises it), then the ends that `leakagent.ending` runs anyway, within
-the budget; after all of that, the default action is restored and the signal sent again, so that the status is the signal's.  A second signal
+the budget; after all of that, the default action is restored and the signal sent again, so that the status is the signal's.  In a finalizer, a callback of a reference or
+a hook of a fork Python ignores the exception; there the signal comes again a moment later.  A second signal
 ends the process at once.  From the moment that the main thread has ended nothing is raised any more, since that would cut off
 somebody's exit handler: the signal is noted, and shortens the waiting.  The watchdog is started by the signal and ends the process
 when the budget is over, whatever it hangs in.  A signal that was ignored stays ignored, and a handler that the program sets is the program's, also one that a library sets past Python.
@@ -19,8 +20,8 @@ A forked child gets the default action back, as it has without the agent, and so
 parent ends them by SIGTERM, and ``Process.terminate`` means at once.
 
 What is still open.  The handler loads `ctypes`, to see whether a library has put a handler of its own in front.  A main thread that does not come back from C code runs no handler: the process ends when the call does.
-In a finalizer or a
-callback of the program's the exception is ignored, as Python does there; the watchdog ends the process then.
+A program that sets `sys.unraisablehook`
+while it ends, and loses the exception then, is ended by the watchdog.
 Windows has no SIGHUP and never sends SIGTERM.  In `trio`, the exception is raised inside its run loop.
 """
 
@@ -48,6 +49,7 @@ _CALLBACKS = {
     ("leakagent.watcher", "_on_collection"),
     ("leakagent.agent", "_before_fork"),
     ("leakagent.agent", "_after_fork_in_parent"),
+    *interpreter.FORK_HOOKS,
 }
 
 
@@ -130,6 +132,9 @@ class Signals:
         self._blocked: dict[int, set[int]] = {}
         #: Set when the main thread has ended: nothing is raised any more.
         self.main_has_ended = False
+        #: Whether the exception was raised where Python ignores it, and the signal is to come again.
+        self._is_lost = False
+        self._unraisable: Callable[[sys.UnraisableHookArgs], object] = sys.__unraisablehook__
         #: The asyncio task that the signal came in, which is given the exception.
         self.interrupted: Any = None
 
@@ -170,7 +175,7 @@ class Signals:
     def _came(self, number: int, frame: FrameType | None) -> None:
         if guard.call("signals", interpreter.is_handled_by_python, number) is False:
             return
-        if state.number:
+        if state.number and not self._is_lost:
             die_by(number)
         if not self.main_has_ended and is_in_a_callback(frame):
             _thread.start_new_thread(_send_again, (number,))
@@ -184,13 +189,11 @@ class Signals:
             SystemExit: This is what ends it.
 
         """
-        state.set(number)
-        # In a thread, since it loads modules, and the main thread may be in the middle of that.
-        try:
-            _thread.start_new_thread(guard.call, ("watchdog", self._watch))
-            self.is_watched = True
-        except RuntimeError:  # 3.12 starts none when the main thread has ended
-            guard.call("watchdog", self._arm)
+        if self._is_lost:
+            self._is_lost = False
+        else:
+            state.set(number)
+            self._have_watched()
         if self.main_has_ended:
             return
         loop = _loop_that_runs(frame)
@@ -199,7 +202,30 @@ class Signals:
             loop.call_soon_threadsafe(state.raise_postponed)
             return
         self.interrupted = _current_task()
+        self._listen()
         raise SystemExit(128 + number)
+
+    def _have_watched(self) -> None:
+        # In a thread, since it loads modules, and the main thread may be in the middle of that.
+        try:
+            _thread.start_new_thread(guard.call, ("watchdog", self._watch))
+            self.is_watched = True
+        except RuntimeError:  # 3.12 starts none when the main thread has ended
+            guard.call("watchdog", self._arm)
+
+    def _listen(self) -> None:
+        if sys.unraisablehook != self._on_unraisable:
+            self._unraisable, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
+
+    def _on_unraisable(self, unraisable: sys.UnraisableHookArgs, /) -> None:
+        error = unraisable.exc_value
+        is_ours = isinstance(error, SystemExit) and state.number and error.code == 128 + state.number
+        # What watches the parent of this process asks again by itself.
+        if is_ours and self.has_taken(state.number) and not self.main_has_ended and interpreter.in_main_thread():
+            self._is_lost = True
+            _thread.start_new_thread(_send_again, (state.number,))
+        else:
+            self._unraisable(unraisable)
 
     def before_fork(self) -> None:
         """Have signals wait: one that came to a child while it has our handler still would be lost, and `terminate` with it."""
@@ -215,8 +241,10 @@ class Signals:
     def forked(self) -> None:
         """Give the signals back in a forked child."""
         state.clear()
-        self.main_has_ended = self.is_watched = False
+        self.main_has_ended = self.is_watched = self._is_lost = False
         self.interrupted = None
+        if sys.unraisablehook == self._on_unraisable:
+            sys.unraisablehook = self._unraisable
         self.give_back()
 
     def settle(self) -> None:

@@ -533,3 +533,64 @@ while True:
     assert running.end() == -signal.SIGTERM, running.errors
     assert running.lines == ["ready", "exit handler"]
     assert running.errors == ""
+
+
+def test_a_signal_in_a_hook_of_a_fork(started: Callable[..., Started]) -> None:
+    text = (
+        HEAD
+        + """
+# As above.
+import warnings
+warnings.simplefilter("ignore")
+def hook():
+    if not once:
+        once.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True: time.sleep(0.01)
+once = []
+os.register_at_fork(before=hook)
+pid = os.fork()
+if pid == 0: os._exit(0)
+try:
+    while True: time.sleep(0.01)
+finally:
+    print("finally")
+"""
+    )
+    running = started(text)
+    assert running.end() == -signal.SIGTERM, running.errors
+    assert running.lines == ["finally", "exit handler"]
+    assert running.errors == ""
+
+
+def test_a_signal_in_a_finalizer(started: Callable[..., Started]) -> None:
+    text = (
+        HEAD
+        + """
+class Session:
+    def __del__(self):
+        print("ready")
+        while True: time.sleep(0.01)
+class Other:
+    def __del__(self):
+        raise SystemExit(3)
+def end():
+    Other()
+    print("exit handler")
+atexit.unregister(print)
+atexit.register(end)
+try:
+    Session()
+    while True: time.sleep(0.01)
+finally:
+    print("finally")
+"""
+    )
+    running = started(text)
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    assert running.end() == -signal.SIGTERM, running.errors
+    assert running.lines == ["ready", "finally", "exit handler"]
+    # What the program loses itself is still told as Python tells it.
+    assert running.errors.startswith("Exception ignored in: <function Other.__del__"), running.errors
+    assert running.errors.count("Exception ignored") == 1
