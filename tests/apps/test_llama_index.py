@@ -186,3 +186,35 @@ def test_a_backend_that_stalls_is_told_while_the_program_hangs(
     assert [(one["kind"], one["owner"], one["site"]["file"], one["action"]) for one in found] == [
         ("asyncio.task", "library", STREAM_CHAT, "cancelled")
     ]
+
+
+def test_a_backend_that_stalls_is_in_the_live_view_and_in_the_metric(
+    environment: Callable[..., dict[str, str]], program: Callable[..., Path], tmp_path: Path, until: Callable[..., None]
+) -> None:
+    # Telemetry that goes to the console goes to stderr: stdout is the program's.
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    env = environment({"XDG_RUNTIME_DIR": str(runtime), "OTEL_METRICS_EXPORTER": "console", "OTEL_METRIC_EXPORT_INTERVAL": "500"})
+    command = [sys.executable, "-m", "leakagent", "--stalled-after", "1"]
+    errors = tmp_path / "errors"
+    with (
+        errors.open("wb") as stderr,
+        subprocess.Popen(
+            [*command, program(HANGS.replace("WAIT", "read()"))], env=env, stdout=subprocess.DEVNULL, stderr=stderr
+        ) as process,
+    ):
+
+        def dump() -> Any:
+            asked = [sys.executable, "-m", "leakagent", "dump", str(process.pid)]
+            ran = subprocess.run(asked, env=env, capture_output=True, text=True, check=False, timeout=120)
+            return json.loads(ran.stdout)["findings"] if ran.returncode == 0 else []
+
+        try:
+            until(dump, "the live view shows it")
+            (found,) = dump()
+            assert (found["reason"], found["owner"], found["site"]["file"]) == ("stalled", "library", STREAM_CHAT)
+            until(lambda: b'"leakagent.finding.reason": "stalled"' in errors.read_bytes(), "the metric counts it")
+            process.terminate()
+            assert process.wait(120) == -15
+        finally:
+            process.kill()
