@@ -69,6 +69,7 @@ class Agent:
         self.signals = Signals(lambda: self.ending().watch(), lambda: self.ending().arm())
         #: Jobs that were queued and running in each pool when the workers were told to end, by record.
         self.busy_jobs: dict[int, tuple[int, int]] = {}
+        self._offers = False
         #: Fingerprints that were told while the program runs.
         self.told_live: set[str] = set()
         #: What outlived a `leakagent.scope`, by fingerprint.
@@ -144,6 +145,9 @@ class Agent:
     def _offer_live(self) -> None:
         """Let the process be asked what it does (`leakagent.live.server`), from the first piece of background work on."""
         if self.live is None and self.is_active():
+            if self._offers:
+                return  # a finalizer or a signal in the middle of the imports below
+            self._offers = True
             from .live.server import live
             from .looking import answers
 
