@@ -83,6 +83,8 @@ class Ending:
                 for record in processes.alive()
                 if not record.detail["pool"] and not record.resource().daemon
             ]
+            for record, _ in self._children:
+                record.detail["memory"] = "" if record.detail["told_to_end"] else leftovers.memory(record.resource().pid)
         self._busy_jobs = self.agent.busy_jobs or {
             record.id: interpreter.pool_load(record.resource()) for record in self._pools()
         }
@@ -515,13 +517,14 @@ class Ending:
                 continue  # terminate() was enough, it had only not been joined
             seconds = time.monotonic() - since
             ended = "still running" if status is None else f"ended by itself with status {status}"
-            evidence = [f"kept the program waiting, {ended}, {seconds:.1f} s after the main thread"]
+            evidence = [f"kept the program waiting, {ended}, {seconds:.1f} s after the main thread{record.detail['memory']}"]
             found.append(self.finding(record, f.BLOCKS_EXIT, evidence=evidence))
         return found
 
     def _orphans(self) -> list[Finding]:
         found = [leftovers.subprocess_finding(self.finding, record, action) for record, action in self._outliving]
-        return found + leftovers.orphaned(self.agent) + leftovers.shared_memory(self.agent, self.finding)
+        found += leftovers.orphaned(self.agent) + leftovers.shared_memory(self.agent, self.finding)
+        return found + leftovers.zombies(self.agent, self.finding)
 
     def _half_way(self) -> list[Finding]:
         # In the middle of a program nothing is stopped.
@@ -531,7 +534,7 @@ class Ending:
         action, seconds = self._ended_children[record.resource().pid]
         how = "ended on SIGTERM" if action == f.TERMINATED else "killed"
         reason = f.BLOCKS_EXIT if action == f.TERMINATED else f.REFUSED_CLEANUP
-        return self.finding(record, reason, evidence=[f"{how} after {seconds:.1f} s"], action=action)
+        return self.finding(record, reason, evidence=[f"{how} after {seconds:.1f} s{record.detail['memory']}"], action=action)
 
     def _servers(self) -> list[Any]:
         return [self.agent.parts[name] for name in sorted(SERVERS.intersection(self.agent.parts))]

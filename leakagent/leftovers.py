@@ -57,8 +57,15 @@ def subprocess_finding(make: Callable[..., Finding], record: Record, action: str
     """Return the finding of a child of `subprocess` that outlives the program."""
     evidence = []
     if action == f.NONE:
-        evidence.append(f"runs on after the program{_memory(record.detail['pid'])}")
+        evidence.append(f"runs on after the program{memory(record.detail['pid'])}")
     return make(record, f.REFUSED_CLEANUP if action == f.KILLED else f.ORPHANED, evidence=evidence, action=action)
+
+
+def zombies(agent: Agent, make: Callable[..., Finding]) -> list[Finding]:
+    """Return the findings of children of `subprocess` that have ended and that nobody has waited for."""
+    part = agent.parts.get("subprocesses")
+    evidence = ["it has ended, nobody has waited for it: a zombie for as long as the program runs"]
+    return [make(record, f.NOT_CLOSED, evidence=evidence) for record in part.zombies()] if part is not None else []
 
 
 def shared_memory(agent: Agent, make: Callable[..., Finding]) -> list[Finding]:
@@ -72,7 +79,7 @@ def shared_memory(agent: Agent, make: Callable[..., Finding]) -> list[Finding]:
     ]
 
 
-def _memory(pid: int) -> str:
+def memory(pid: int) -> str:
     """Say how much memory a process has to itself: USS, never the resident size, which counts what is shared again and again."""
     from .processes.memory import private_bytes
 

@@ -44,6 +44,7 @@ TARGETS = {
     "billiard.pool": "billiard",
     "multiprocessing.process": "processes",
     "subprocess": "subprocesses",
+    "asyncio.subprocess": "subprocesses",
     "multiprocessing.shared_memory": "shared memory",
     "chromadb.api.client": "chromadb",
     "chromadb.api.shared_system_client": "chromadb",

@@ -1,8 +1,12 @@
-"""Children of `subprocess`: all go through ``Popen.__init__``, those of `asyncio` too (but not uvloop's, which is no Python).
+"""Children of `subprocess`: all go through ``Popen.__init__``, those of `asyncio` too.
+
+uvloop starts its own, in no Python code: they are seen when ``asyncio.subprocess.Process`` takes them, and not where a program
+uses ``loop.subprocess_exec`` without it.
 
 A ``Popen`` object is kept weakly: Python warns when one is dropped whose process still runs.  A process is known by its pid and start
 time.  It is left over only if it runs on after the program: not if it has been told to end, if it has a session of its own, or if it reads
-from a pipe of the program's, which closes.
+from a pipe of the program's, which closes.  One that has ended and that nobody has waited for stays in the table of processes (a
+zombie) as long as the program runs: one of a place may just be about to be waited for, several are told.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from leakagent import guard
 from leakagent.core import findings as f
 from leakagent.core.records import SUBPROCESS
 from leakagent.processes import ledger
-from leakagent.processes.identity import is_running, look
+from leakagent.processes.identity import is_running, look, words_of
 from leakagent.shutdown import interpreter
 
 from .executors import outside_of_constructors
@@ -51,7 +55,12 @@ class Subprocesses:
         self._limit = _MANY
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
-        """Patch `subprocess`."""
+        """Patch `subprocess`, or `asyncio.subprocess`."""
+        if module.__name__ == "asyncio.subprocess":
+            patches.replace(module.Process, "__init__", self._make_process_init)
+            for name in ("send_signal", "terminate", "kill"):
+                patches.replace(module.Process, name, self._make_process_signal)
+            return
         patches.replace(module.Popen, "__init__", self._make_init)
         patches.replace(module.Popen, "send_signal", self._make_send_signal)
 
@@ -69,16 +78,32 @@ class Subprocesses:
 
         return send_signal
 
+    def _make_process_init(self, original: Callable[..., None]) -> Callable[..., None]:
+        def __init__(process: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
+            original(process, *args, **kwargs)
+            if args and not interpreter.is_transport_of_popen(args[0]):
+                guard.call("subprocesses", self._note, process, interpreter.caller(1))
+
+        return __init__
+
+    def _make_process_signal(self, original: Callable[..., None]) -> Callable[..., None]:
+        def tell(process: Any, *args: Any) -> None:  # noqa: ANN401
+            original(process, *args)
+            guard.call("subprocesses", self._told_to_end, process)
+
+        return tell
+
     def _note(self, popen: Any, frame: FrameType | None) -> None:  # noqa: ANN401
         seen = look(popen.pid)
         if len(self._records) >= self._limit:
             self.alive()
             self._limit = max(_MANY, 2 * len(self._records))
-        name = f"{_program(popen.args)} (pid {popen.pid})"
+        program = _program(popen.args) if hasattr(popen, "args") else _program(words_of(popen.pid))
+        name = f"{program} (pid {popen.pid})"
         record = self.registry.add(SUBPROCESS, popen, outside_of_constructors(frame, popen), name=name)
         record.detail.update(pid=popen.pid, start=seen.start if seen else "", told=False, piped=popen.stdin is not None)
         self._records.append(record)
-        guard.call("ledger", ledger.own.note, popen.pid, SUBPROCESS, _program(popen.args), record.code, record.lasti)
+        guard.call("ledger", ledger.own.note, popen.pid, SUBPROCESS, program, record.code, record.lasti)
 
     def _told_to_end(self, popen: Any) -> None:  # noqa: ANN401
         for record in self._records:
@@ -86,14 +111,27 @@ class Subprocesses:
                 record.detail["told"] = True
 
     def alive(self) -> list[Record]:
-        """Return the records of children that still run; the others are finished."""
+        """Return the records of children that still run; those that somebody has waited for are finished."""
+        left = []
         for record in list(self._records):
             popen = record.resource()
             ended = popen is not None and popen.returncode is not None
-            if ended or not is_running(record.detail["pid"], record.detail["start"]):
+            seen = look(record.detail["pid"])
+            if ended or seen is None or seen.start != record.detail["start"]:
                 self.registry.finish(record)
                 self._records.remove(record)
-        return list(self._records)
+            elif seen.runs:
+                left.append(record)
+        return left
+
+    def zombies(self) -> list[Record]:
+        """Return the records of children that have ended by themselves and that nobody has waited for, if there are several of a place."""
+        alive = self.alive()
+        places: dict[tuple[object, int], list[Record]] = {}
+        for record in self._records:
+            if record not in alive and not record.detail["told"]:
+                places.setdefault((record.code, record.lasti), []).append(record)
+        return [record for records in places.values() if len(records) > 1 for record in records]
 
     def left_over(self) -> list[Record]:
         """Return the records of children that are going to outlive the program; they get a moment to end by themselves."""

@@ -96,6 +96,7 @@ _BY_BOTH = {
     (REFUSED_CLEANUP, SUBPROCESS): _END_ON_TERM,
     (REFUSED_CLEANUP, CHROMADB_CLIENT): "wait for the calls in flight, then client.close()",
     (REFUSED_CLEANUP, LANCEDB_LOOP): _BY_KIND[LANCEDB_LOOP],
+    (NOT_CLOSED, SUBPROCESS): "p.wait() or p.poll() when it has ended, or subprocess.run(...) in place of Popen",
     (ORPHANED, PROCESS): _JOIN,
     (ORPHANED, SUBPROCESS): _BY_KIND[SUBPROCESS],
     (GROWING, TASK): "await or cancel tasks that are not needed any more, and limit how many run: asyncio.Semaphore(n)",

@@ -408,6 +408,11 @@ def silence_destroyed(task: object) -> None:
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+def is_transport_of_popen(transport: object) -> bool:
+    """Say whether a transport of asyncio has started its process by `subprocess`."""
+    return hasattr(transport, "_proc")
+
+
 def frames() -> dict[int, FrameType]:
     """Return the frame that each thread runs now."""
     return sys._current_frames()  # noqa: SLF001

@@ -115,6 +115,7 @@ def test_left_over_is_told_at_its_line(method: str, told: Callable[..., Any]) ->
         one = found[after.line(marker)]
         assert (one["kind"], one["reason"], one["action"], one["count"]) == ("process", "blocks_exit", "none", 1)
         assert f"status {-9 if marker == 'dies' else 0}," in one["evidence"][0], one
+        assert one["evidence"][0].endswith(" MB of its own"), one
     assert found[after.line("dropped")]["names"][0].startswith("worker (pid ")
     for marker in ("pool", "executor"):
         assert (found[after.line(marker)]["kind"], found[after.line(marker)]["reason"]) == ("process_pool", "not_shut_down")

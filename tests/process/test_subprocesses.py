@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 from contextlib import suppress
@@ -174,3 +175,59 @@ def test_a_dropped_one_is_dropped(told: Callable[..., Any]) -> None:
     after = told(WARNS)
     assert after.lines == ["['ResourceWarning'] True"], after
     assert after.findings == []
+
+
+ZOMBIES = """\
+import os, subprocess, time
+kept = [subprocess.Popen(["true"]) for _ in range(3)]  # kept
+waited = [subprocess.Popen(["true"]) for _ in range(3)]
+asked = [subprocess.Popen(["true"]) for _ in range(3)]
+for process in waited: process.wait()
+while any(process.poll() is None for process in asked): time.sleep(0.01)
+told = [subprocess.Popen(["sleep", "600"]) for _ in range(3)]
+for process in told: process.terminate()
+def states():
+    for process in kept + told:
+        with open(f"/proc/{process.pid}/stat") as file:
+            yield file.read().rpartition(")")[2].split()[0]
+while set(states()) != {"Z"}: time.sleep(0.01)
+"""
+
+
+def test_zombies_of_a_place_are_told(told: Callable[..., Any]) -> None:
+    after = told(ZOMBIES)
+    (one,) = after.findings
+    assert (one["kind"], one["reason"], one["count"], one["site"]["line"]) == ("subprocess", "not_closed", 3, after.line("kept"))
+    assert "zombie" in one["evidence"][0]
+    assert "p.wait()" in one["fix"]
+
+
+UVLOOP = """\
+import asyncio, subprocess
+import uvloop
+devnull = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+async def main():
+    global kept
+    process = await asyncio.create_subprocess_exec("echo", "loop", stdout=subprocess.PIPE)
+    print((await process.communicate())[0], process.returncode)
+    for name in ("terminate", "kill"):
+        process = await asyncio.create_subprocess_exec("sleep", "600")
+        getattr(process, name)()
+        print(await process.wait())
+    kept = await asyncio.create_subprocess_exec("sleep", "600", **devnull)  # kept
+    print(kept.pid)
+loop = uvloop.new_event_loop()
+loop.run_until_complete(main())
+"""
+
+if importlib.util.find_spec("uvloop"):
+
+    def test_processes_of_uvloop(told: Callable[..., Any], ended: list[int]) -> None:
+        after = told(UVLOOP)
+        *lines, pid = after.lines
+        ended.append(int(pid))
+        assert (lines, runs(int(pid))) == (["b'loop\\n' 0", "-15", "-9"], True), after
+        (one,) = after.findings
+        assert (one["kind"], one["reason"], one["site"]["line"]) == ("subprocess", "orphaned", after.line("kept")), one
+        assert one["names"] == [f"sleep (pid {pid})"]
+        assert after.report["totals"]["subprocess"]["created"] == 4
