@@ -210,6 +210,8 @@ class Agent:
         if self.telemetry is not None:
             self.telemetry.stop()
         self._end_live()
+        if "subprocesses" in self.parts:
+            self.parts["subprocesses"].dismiss()
         self.hook.disable()
         if "asyncio" in self.parts:
             self.parts["asyncio"].stop()

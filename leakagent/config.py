@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LEVELS = ("off", "count", "site", "stack")
 OTEL_MODES = ("auto", "global", "off")
 CHILD_POLICIES = ("end", "keep")
+SUBPROCESS_POLICIES = (*CHILD_POLICIES, "guard")
 ROOT_VARIABLE = "_LEAKAGENT_ROOT"
 
 _TRUE = ("1", "true", "on", "yes")
@@ -35,7 +36,8 @@ class Settings:
         budget: Seconds that the whole shutdown may take.
         grace: Seconds that loops and executors each get.
         orphans: What a child of `multiprocessing` does when its starter is gone: ``end``, or ``keep`` running.
-        subprocesses: What is done about children of `subprocess` that outlive the program: ``keep`` them as Python does, or ``end``.
+        subprocesses: What is done about children of `subprocess` that outlive the program: ``keep`` them as Python does, ``end``, or
+            ``guard``: end them also when the program is killed.
         stalled_after: Seconds without progress before a task or worker is looked at.
         ignore: Fingerprints, kinds, functions or ``file:line`` patterns that are not reported.
         otel: ``auto``, ``global`` or ``off``.
@@ -139,7 +141,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], Any, str]] = {
     "budget": (_seconds, 10.0, _SECONDS_TEXT),
     "grace": (_seconds, 3.0, _SECONDS_TEXT),
     "orphans": (_choice(CHILD_POLICIES), "end", ", ".join(CHILD_POLICIES)),
-    "subprocesses": (_choice(CHILD_POLICIES), "keep", ", ".join(CHILD_POLICIES)),
+    "subprocesses": (_choice(SUBPROCESS_POLICIES), "keep", ", ".join(SUBPROCESS_POLICIES)),
     "stalled_after": (_seconds, 60.0, _SECONDS_TEXT),
     "ignore": (_patterns, (), "a comma list of fingerprints, kinds, functions or file:line patterns"),
     "otel": (_choice(OTEL_MODES), "auto", ", ".join(OTEL_MODES)),

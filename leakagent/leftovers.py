@@ -50,6 +50,7 @@ def end_subprocesses(agent: Agent, stages: Stages) -> list[tuple[Record, str]]:
 
     if left and part.ends:
         stages.run("subprocesses", CHILD_SECONDS, end)
+    part.dismiss()
     return [(record, done.get(record.id, f.NONE)) for record in left]
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 #: Frames that are looked at, from the innermost on.
 MOST_FRAMES = 100
 
-_MODES = frozenset({"wb", "xb", "rb+", "xb+"})
+#: As `io.FileIO` names them; ``w+`` is called ``rb+`` up to 3.14.
+_MODES = frozenset({"wb", "xb", "rb+", "wb+", "xb+"})
 
 
 def half_written(frame: FrameType | None) -> list[str]:

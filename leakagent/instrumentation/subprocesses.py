@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from leakagent.config import Settings
     from leakagent.core.records import Record
     from leakagent.core.registry import Registry
+    from leakagent.processes.guardian import Guardian
 
     from .patching import Patches
 
@@ -50,7 +51,9 @@ class Subprocesses:
     def __init__(self, registry: Registry, settings: Settings) -> None:
         """Start without any."""
         self.registry = registry
-        self.ends = settings.subprocesses == "end"
+        self.ends = settings.subprocesses != "keep"
+        self._guards = settings.subprocesses == "guard"
+        self._guardian: Guardian | None = None
         self._records: list[Record] = []
         self._limit = _MANY
 
@@ -104,11 +107,24 @@ class Subprocesses:
         record.detail.update(pid=popen.pid, start=seen.start if seen else "", told=False, piped=popen.stdin is not None)
         self._records.append(record)
         guard.call("ledger", ledger.own.note, popen.pid, SUBPROCESS, program, record.code, record.lasti)
+        if self._guards:
+            guard.call("guardian", self._have_guarded, record)
+
+    def _have_guarded(self, record: Record) -> None:
+        if "guardian" in guard.disabled:
+            return
+        if self._guardian is None:
+            from leakagent.processes.guardian import Guardian
+
+            self._guardian = Guardian()
+        self._guardian.watch(record.detail["pid"], record.detail["start"])
 
     def _told_to_end(self, popen: Any) -> None:  # noqa: ANN401
         for record in self._records:
             if record.resource() is popen:
                 record.detail["told"] = True
+                if self._guardian is not None:
+                    self._guardian.leave(popen.pid)
 
     def alive(self) -> list[Record]:
         """Return the records of children that still run; those that somebody has waited for are finished."""
@@ -158,9 +174,18 @@ class Subprocesses:
             done.update({record.id: action for record in records if record.id not in done and record not in left})
         return done
 
+    def dismiss(self) -> None:
+        """Send the guardian away: the program ends as it should."""
+        if self._guardian is not None:
+            self._guardian.end()
+            self._guardian = None
+
     def forked(self) -> None:
         """Forget everything in a forked child."""
         self._records.clear()
+        if self._guardian is not None:
+            self._guardian.forked()
+            self._guardian = None
 
 
 def _outlives(record: Record) -> bool:

@@ -157,6 +157,84 @@ def test_a_signal_leaves_them_as_python_does(
     assert all(map(runs, pids))
 
 
+GUARDED = """\
+import asyncio, os, signal, subprocess, sys, time
+devnull = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+plain = subprocess.Popen(["sleep", "600"], **devnull)
+script = "trap '' TERM; echo up; while :; do sleep 600; done"
+stubborn = [subprocess.Popen(["sh", "-c", script], **{**devnull, "stdout": subprocess.PIPE}) for _ in range(2)]
+for process in stubborn:
+    process.stdout.readline()
+stubborn[1].terminate()
+async def main():
+    global loop
+    loop = await asyncio.create_subprocess_exec("sleep", "600", **devnull)
+asyncio.run(main())
+own = subprocess.Popen(["sleep", "600"], start_new_session=True, **devnull)
+pid = os.fork()
+if pid == 0:
+    # It holds no end of the guardian's pipe, and none of the test's.
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    time.sleep(600)
+print(plain.pid, stubborn[0].pid, loop.pid, stubborn[1].pid, own.pid, pid, flush=True)
+if sys.argv[1] == "_exit":
+    os._exit(7)
+if sys.argv[1] == "SIGKILL":
+    os.kill(os.getpid(), 9)
+if sys.argv[1] == "uninstall":
+    import leakagent
+    leakagent.uninstall()
+"""
+
+
+def guardians() -> set[int]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if b"guardian.main()" in path.read_bytes():
+                found.add(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "_exit", "end", "uninstall"])
+def test_a_guardian_ends_them_when_the_program_is_killed(
+    how: str, python: Callable[..., Any], program: Callable[..., Path], ended: list[int], until: Callable[..., None]
+) -> None:
+    before = guardians()
+    options = ("--subprocesses", "guard", "--report", "off")
+    ran = python("-W", "ignore", "-m", "leakagent", *options, program(GUARDED), how)
+    pids = [int(word) for word in ran.stdout.split()]
+    ended += pids
+    assert ran.returncode == {"SIGKILL": -9, "_exit": 7}.get(how, 0), ran
+    if how != "end":  # up to 3.11 a thread of asyncio's complains that the process ends after its loop
+        assert ran.stderr == "", ran
+    until(lambda: guardians() <= before, "the guardian is gone")
+    # Who was told to end, has a session of its own, or is a fork of the program's own, is left alone; without the agent all are.
+    left = [runs(pid) for pid in pids]
+    if how == "uninstall":
+        left[2] = True  # asyncio itself ends it in some versions
+    assert left == [how == "uninstall"] * 3 + [True] * 3
+
+
+def test_the_program_does_not_see_its_guardian(told: Callable[..., Any]) -> None:
+    text = """\
+import os, subprocess
+subprocess.Popen(["sleep", "600"])
+try:
+    print(os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("none")
+subprocess.run(["true"])
+import psutil
+print([child.name() for child in psutil.Process().children(recursive=True)])
+"""
+    after = told(text, options=("--subprocesses", "guard"))
+    assert after.lines == ["(0, 0)", "['sleep']"], after
+    assert [one["action"] for one in after.findings] == ["terminated"], after
+
+
 WARNS = """\
 import gc, subprocess, sys, warnings
 warnings.simplefilter("always")
