@@ -31,12 +31,12 @@ options of run:
   --budget SECONDS       what the whole shutdown may take (default 10)
   --grace SECONDS        what loops and executors each get (default 3)
   --orphans POLICY       what children of multiprocessing do when their starter is gone: end (default) or keep
-  --subprocesses POLICY  children of subprocess that outlive the program: keep (default) or end
+  --subprocesses POLICY  children of subprocess that outlive the program: keep (default), end or guard
   --stalled-after SECONDS  without progress before a task or worker is looked at (default 60)
   --ignore LIST          fingerprints, kinds, functions or file:line patterns that are not told
   --otel MODE            auto (default: what the OTEL_* variables ask for), global (the program's own providers) or off
   --otel-wait SECONDS    what the end may wait for telemetry to be delivered (default 1)
-  --live 0|1             the per-user socket for ps, top, why, dump (default 1)
+  --live 0|1             the per-user socket for ps, why, dump (default 1)
   --config FILE          a TOML file with [tool.leakagent] (default pyproject.toml)
   -h, --help             this text
   --version              the version
