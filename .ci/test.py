@@ -55,7 +55,7 @@ NEXT = Path(os.environ.get("LEAKAGENT_PYTHON_NEXT", ROOT.parent / "shared" / "to
 #: What is in which environment, besides what the agent needs: extras and groups of pyproject.toml.
 ENVIRONMENTS = {
     "core": ["test", "servers"],
-    "apps": ["test", "servers", "demo", "apps"],
+    "apps": ["test", "servers", "demo", "apps", "tui"],
     "older": ["test", "older"],
     "otel": ["test", "otlp"],
     "demo": ["demo"],

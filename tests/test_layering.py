@@ -45,6 +45,7 @@ ONLY_FROM = {
     "wrapt": ("instrumentation/patching",),
     "psutil": ("processes/", "instrumentation/"),
     "opentelemetry": ("telemetry/",),
+    "textual": ("cli/top_screen",),
 }
 
 PRIVATE_NAMES_IN = "shutdown/interpreter"

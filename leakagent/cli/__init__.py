@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = ("run", "doctor", "dump", "ps", "reap", "report", "why")
+COMMANDS = ("run", "doctor", "dump", "ps", "reap", "report", "top", "why")
 
 USAGE = """\
 usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
@@ -17,6 +17,7 @@ usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
        leakagent run [OPTIONS] -- COMMAND [ARG...]
        leakagent doctor [--json]
        leakagent ps [--json]
+       leakagent top [--once] [--json]
        leakagent dump PID
        leakagent why PID [--json]
        leakagent reap [--clean] [--json] [--older-than SECONDS] [--every SECONDS] [PID...]
@@ -36,7 +37,7 @@ options of run:
   --ignore LIST          fingerprints, kinds, functions or file:line patterns that are not told
   --otel MODE            auto (default: what the OTEL_* variables ask for), global (the program's own providers) or off
   --otel-wait SECONDS    what the end may wait for telemetry to be delivered (default 1)
-  --live 0|1             the per-user socket for ps, why, dump (default 1)
+  --live 0|1             the per-user socket for ps, top, why, dump (default 1)
   --config FILE          a TOML file with [tool.leakagent] (default pyproject.toml)
   -h, --help             this text
   --version              the version
@@ -63,6 +64,8 @@ def _load(command: str) -> Callable[[list[str]], None]:
         from .ps import main as run
     elif command == "reap":
         from .reap import main as run
+    elif command == "top":
+        from .top import main as run
     elif command == "why":
         from .why import main as run
     elif command == "report":

@@ -1,0 +1,118 @@
+"""All of a user's processes in one view: what is open in each, how it has grown, and what leaks; used by ``leakagent top``."""
+
+from __future__ import annotations
+
+from . import client
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def everybody(seconds: float = client.SECONDS) -> list[dict[str, Any]]:
+    """Return each process that can be asked, those with the most leaks first.
+
+    Args:
+        seconds: How long each may take to answer.
+
+    Returns:
+        What ``leakagent ps`` says of it, with ``kinds`` (kind -> ``live``, ``created``, ``finished``, ``peak``, ``findings``) and
+        ``findings`` (as in the JSON report).  One that does not answer has its pid and ``"state": "silent"``.
+
+    """
+    found = [_whole(one, seconds) for one in client.everybody(seconds)]
+    return sorted(found, key=lambda one: (-len(one["findings"]), one["pid"]))
+
+
+def _whole(one: dict[str, Any], seconds: float) -> dict[str, Any]:
+    findings, kinds = [], {}
+    if one["state"] != "silent":
+        try:
+            report = client.ask(one["pid"], "dump", seconds)
+        except client.NoAnswerError:  # it has ended in the meantime
+            report = {"findings": [], "totals": {}}
+        findings = report["findings"]
+        kinds = {kind: {**counts, "findings": 0} for kind, counts in report["totals"].items()}
+        for finding in findings:
+            counts = kinds.setdefault(finding["kind"], {"live": 0, "created": 0, "finished": 0, "peak": 0, "findings": 0})
+            counts["findings"] += finding["count"]
+    return {**one, "kinds": kinds, "findings": findings}
+
+
+class Row:
+    """One line of the view: a kind of resource in a process.
+
+    Attributes:
+        process: The process, from `everybody`.
+        kind: The kind; empty for a process in which nothing is open.
+        counts: Its counts.
+        growth: By how much more are open than when the process was first seen.
+
+    """
+
+    __slots__ = ("counts", "growth", "kind", "process")
+
+    def __init__(self, process: dict[str, Any], kind: str, growth: int) -> None:
+        """Keep them."""
+        self.process = process
+        self.kind = kind
+        self.counts: dict[str, int] = process["kinds"].get(kind, {"live": 0, "created": 0, "peak": 0, "findings": 0})
+        self.growth = growth
+
+    @property
+    def key(self) -> str:
+        """What stays the same from one look to the next."""
+        return f"{self.process['pid']} {self.process.get('started', '')} {self.kind}"
+
+    def contains(self, word: str) -> bool:
+        """Say whether a word is in its program, its kind or its pid."""
+        return word.lower() in f"{self.process['pid']} {self.process.get('program', '')} {self.kind}".lower()
+
+
+#: Name of an order -> its key; what comes first needs a look most.
+ORDERS = {
+    "leaks": lambda row: (-row.counts["findings"], -row.growth, -row.counts["live"]),
+    "live": lambda row: (-row.counts["live"],),
+    "growth": lambda row: (-row.growth,),
+    "pid": lambda row: (row.process["pid"], row.kind),
+}
+
+
+class View:
+    """What is shown, from one look to the next: remembers what each process began with."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._first: dict[str, int] = {}
+
+    def rows(self, processes: list[dict[str, Any]], *, order: str = "leaks", word: str = "") -> list[Row]:
+        """Return the lines.
+
+        Args:
+            processes: From `everybody`.
+            order: A key of `ORDERS`.
+            word: Only lines that contain it.
+
+        """
+        rows = []
+        for process in processes:
+            kinds = [kind for kind, counts in process["kinds"].items() if counts["live"] or counts["findings"]]
+            for kind in kinds or [""]:
+                row = Row(process, kind, 0)
+                row.growth = row.counts["live"] - self._first.setdefault(row.key, row.counts["live"])
+                rows.append(row)
+        return sorted((row for row in rows if row.contains(word)), key=ORDERS[order])
+
+
+def details(row: Row) -> list[str]:
+    """Return what is known about a line: its findings, each with its line, its creation stack, where it waits, and the fix."""
+    lines: list[str] = []
+    for one in [one for one in row.process["findings"] if one["kind"] == row.kind]:
+        site = one["site"]
+        lines.append(f"{one['count']} x {one['reason']}  {one['owner']}  {site['file']}:{site['line']} {site['function']}")
+        lines += [f"  > {site['source']}"] if site["source"] else []
+        lines += [f"  {', '.join(one['names'])}"] if one["names"] else []
+        lines += [f"  {text}" for text in one["evidence"]]
+        lines += [f"  called from {text}" for text in one["stack"][1:9]]
+        lines.append(f"  fix  {one['fix']}")
+    return lines or ["nothing leaks here"]
