@@ -88,3 +88,22 @@ def compare(run: Callable[..., Any], tmp_path: Path) -> Callable[..., Compared]:
         return Compared(bare, agents, text)
 
     return compare_runs
+
+
+@pytest.fixture
+def browser() -> Callable[..., Any]:
+    """Do what a browser does: open a session of a streamlit app, and have its script run."""
+
+    def session(port: int) -> Any:
+        import websocket
+        from streamlit.proto.BackMsg_pb2 import BackMsg
+
+        opened = websocket.create_connection(
+            f"ws://127.0.0.1:{port}/_stcore/stream", subprotocols=["streamlit"], timeout=60, http_no_proxy=["127.0.0.1"]
+        )
+        message = BackMsg()
+        message.rerun_script.query_string = ""
+        opened.send(message.SerializeToString(), opcode=websocket.ABNF.OPCODE_BINARY)
+        return opened
+
+    return session

@@ -7,8 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import websocket
-from streamlit.proto.BackMsg_pb2 import BackMsg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,21 +185,10 @@ streamlit.write("hello")
 """
 
 
-def open_session(port: int) -> Any:
-    """Do what a browser does: open a session, and have its script run."""
-    session = websocket.create_connection(
-        f"ws://127.0.0.1:{port}/_stcore/stream", subprotocols=["streamlit"], timeout=60, http_no_proxy=["127.0.0.1"]
-    )
-    message = BackMsg()
-    message.rerun_script.query_string = ""
-    session.send(message.SerializeToString(), opcode=websocket.ABNF.OPCODE_BINARY)
-    return session
-
-
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("works", [False, True], ids=["idle", "working"])
 def test_streamlit_with_a_cached_client(
-    serve: Callable[..., Any], until: Callable[..., None], port: int, signum: int, *, works: bool
+    serve: Callable[..., Any], until: Callable[..., None], browser: Callable[..., Any], port: int, signum: int, *, works: bool
 ) -> None:
     # Its file watcher submits itself to a pool again and again: waiting for that pool before it is told to end never ends.
     # Its script threads are daemons, one of which is in the middle of its work when the client is closed.
@@ -211,7 +198,7 @@ def test_streamlit_with_a_cached_client(
     printed = []
     for agent in (False, True):
         server = serve([*command, *options], f"http://127.0.0.1:{port}/_stcore/health", agent=agent, files=files)
-        session = open_session(port)
+        session = browser(port)
         wanted = "WORKING" if works else "READY"
         until(lambda server=server, wanted=wanted: wanted in server.log, f"the session says {wanted}")
         assert server.end_by(signum) == 0, server.log
@@ -248,14 +235,14 @@ finally:
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("work", ["python", "streamlit", "c"])
 def test_streamlit_script_at_work_is_stopped_and_named(
-    serve: Callable[..., Any], until: Callable[..., None], port: int, work: str, signum: int
+    serve: Callable[..., Any], until: Callable[..., None], browser: Callable[..., Any], port: int, work: str, signum: int
 ) -> None:
     command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}", "--server.address=127.0.0.1"]
     options = ["--server.headless=true", "--browser.gatherUsageStats=false"]
     env = {"WORK": work, "LEAKAGENT_GRACE": "60" if work != "c" else "1", "LEAKAGENT_BUDGET": "200"}
     url = f"http://127.0.0.1:{port}/_stcore/health"
     server = serve([*command, *options], url, agent=True, files={"app.py": SCRIPT}, env=env)
-    session = open_session(port)
+    session = browser(port)
     until(lambda: "WORKING" in server.log, "the script works")
     assert server.end_by(signum) == 0, server.log
     session.close()
