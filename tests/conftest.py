@@ -21,6 +21,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+# Tests run against the installed wheel, never against the checkout beside them: `python -m` puts that in front, and pytest imports
+# the next conftest.py before it calls the first hook of this one.
+_ROOT = os.path.realpath(Path(__file__).parent.parent)
+sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != _ROOT]
+
 #: Seconds for one program; generous, since machines can be ten times slower.
 DEADLINE = 120.0
 
@@ -124,12 +129,6 @@ def program(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def pytest_configure() -> None:
-    """Tests run against the installed wheel, never against the checkout beside them."""
-    root = os.fspath(Path(__file__).parent.parent)
-    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry or os.curdir) != os.path.realpath(root)]
 
 
 @pytest.fixture(name="environment")

@@ -449,6 +449,7 @@ class _Status:
 
     def __init__(self, status: int) -> None:
         self.status = status
+        self.ends_by = status_by(-status) if status < 0 else None
         # By then this module and others may be empty.
         self.exit, self.kill, self.pid, self.signal = os._exit, os.kill, os.getpid(), _signal.signal
         self.streams = [stream for stream in (sys.__stdout__, sys.__stderr__) if stream is not None]
@@ -461,6 +462,8 @@ class _Status:
                 continue
             except OSError:  # what the program said is lost: Python ends with status 120 then
                 return
+        if self.ends_by is not None:
+            self.exit(self.ends_by)
         if self.status < 0:
             self.signal(-self.status, 0)
             self.kill(self.pid, -self.status)
@@ -537,7 +540,22 @@ FORK_HOOKS = (("logging", "_acquireLock"), ("logging", "_releaseLock"))
 
 def ending_signals() -> list[int]:
     """Return the signals by which a program is asked to end, without that of Ctrl+C."""
-    return [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(_signal, name, None)) is not None]
+    # SIGBREAK is Windows' (Ctrl+Break, ``CTRL_BREAK_EVENT``): what a supervisor can send there to a group of processes.
+    return [number for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if (number := getattr(_signal, name, None)) is not None]
+
+
+_IS_WINDOWS = os.name == "nt"
+
+
+def status_by(number: int) -> int | None:
+    """Return the exit status of a signal's default action on Windows, None elsewhere: there the process dies by the signal.
+
+    Sources: documentation of the C runtime's ``signal`` and ``raise`` (3), STATUS_CONTROL_C_EXIT of ntstatus.h; `os.kill` would end the
+    process with the signal's number as its status.  Never run there.
+    """
+    if not _IS_WINDOWS:
+        return None
+    return 0xC000013A - (1 << 32) if number in {CTRL_C, getattr(_signal, "SIGBREAK", CTRL_C)} else 3
 
 
 def handler_of(number: int) -> object:
@@ -564,6 +582,8 @@ def restore_default_action(number: int) -> None:
     try:
         _signal.signal(number, _signal.SIG_DFL)
     except ValueError:  # only the main thread may do it in Python
+        if _IS_WINDOWS:
+            return  # nobody needs it there: `status_by`
         import ctypes
 
         function = ctypes.CDLL(None).signal

@@ -22,7 +22,7 @@ parent ends them by SIGTERM, and ``Process.terminate`` means at once.
 What is still open.  The handler loads `ctypes`, to see whether a library has put a handler of its own in front.  A main thread that does not come back from C code runs no handler: the process ends when the call does.
 A program that sets `sys.unraisablehook`
 while it ends, and loses the exception then, is ended by the watchdog.
-Windows has no SIGHUP and never sends SIGTERM.  In `trio`, the exception is raised inside its run loop.
+Windows has no SIGHUP and never sends SIGTERM; its SIGBREAK is taken, and was never run there.  In `trio`, the exception is raised inside its run loop.
 """
 
 from __future__ import annotations
@@ -293,6 +293,9 @@ def _current_task() -> Any:  # noqa: ANN401 - a task
 
 def die_by(number: int) -> None:
     """End the process by a signal's default action, here and now; with a status where that has none (process 1, a mask)."""
+    status = interpreter.status_by(number)
+    if status is not None:
+        os._exit(status)
     interpreter.restore_default_action(number)
     os.kill(os.getpid(), number)
     os._exit(128 + number)
