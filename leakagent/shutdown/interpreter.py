@@ -826,8 +826,10 @@ class UnixSocket:
             directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             os.fchmod(raw.fileno(), 0o600)
             # A path of its own may be longer than the 108 bytes of an address.
-            raw.bind(f"/proc/self/fd/{directory}/{name}")
+            raw.bind(f"/proc/self/fd/{directory}/.{name}")
             raw.listen(clients)
+            # Who finds the name can connect: between the two calls a client would be refused.
+            os.rename(f".{name}", name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             raw.close()
             raise
