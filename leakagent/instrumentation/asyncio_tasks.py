@@ -280,7 +280,9 @@ class Tasks:
 
     def record_of_failure(self, failure: Failure) -> Record:
         """Return an exception that nobody looked at as a record of its task."""
-        return self._record(failure.entry, failure.name)
+        record = self._record(failure.entry, failure.name)
+        record.detail["span"] = failure.span
+        return record
 
     def _record(self, entry: TaskEntry | None, name: str) -> Record:
         if entry is None:

@@ -18,6 +18,7 @@ import weakref
 
 from leakagent.core.findings import STALLED, STRANDED
 from leakagent.core.records import TASK, Record
+from leakagent.core.tracing import span_of_task
 from leakagent.detect.stalled import Stall, is_a_model_client, is_idle, is_owed, waits_on_purpose
 from leakagent.detect.stranded import is_stranded
 from leakagent.shutdown import interpreter
@@ -163,7 +164,7 @@ class Stalls:
         chain = [*wait.lines(), ("", 0, _type_name(waiter))]
         on_purpose = waits_on_purpose(_source(wait))
         can_strand = not (is_main(task) or on_purpose or note.entry.lost)
-        name = task.get_name()
+        name, span = task.get_name(), span_of_task(task)
         del wait, waiter, waiting
         reason = STALLED
         if not signs and can_strand:
@@ -174,6 +175,7 @@ class Stalls:
         if not signs:
             return None
         record = self._record(note.entry, name)
+        record.detail["span"] = span
         return Stall(record, reason, chain, [f"no progress for {time.monotonic() - note.since:.1f} s", *signs])
 
     def _signs(self, wait: Wait, waiting: list[Any], main: bool) -> list[str]:  # noqa: FBT001

@@ -24,6 +24,7 @@ import sys
 import time
 
 from leakagent import guard
+from leakagent.core.tracing import span_of_task
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.signals import state
 
@@ -33,6 +34,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
+
+    from leakagent.core.tracing import Span
 
     from .task_notes import TaskEntry
 
@@ -49,7 +52,7 @@ SEARCH_SECONDS = 0.1
 class Failure:
     """Failed tasks of one site with the same exception: type, the last lines it went through, and how many there were."""
 
-    __slots__ = ("count", "entry", "name", "raised", "type")
+    __slots__ = ("count", "entry", "name", "raised", "span", "type")
 
     def __init__(self, entry: TaskEntry | None, name: str, error: BaseException) -> None:
         self.entry = entry
@@ -57,6 +60,8 @@ class Failure:
         self.type = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
         self.raised = raised_in(error)
         self.count = 0
+        #: The span that the first of them worked in, where the program uses OpenTelemetry.
+        self.span: Span | None = None
 
     def key(self) -> tuple[object, ...]:
         """Return what tells two of them apart."""
@@ -142,6 +147,7 @@ class Errors:
         known = self.failures.get(made.key())
         if known is None and len(self.failures) < MOST:
             known = self.failures[made.key()] = made
+            made.span = span_of_task(task)
         if known is not None:
             known.count += 1
 
