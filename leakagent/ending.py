@@ -375,7 +375,7 @@ class Ending:
             found += guard.call("findings of children", self._of_children) or []
         report.findings = self._told(found)
         report.receipt = self._receipt()
-        report.totals = {kind: counts.as_totals() for kind, counts in sorted(agent.registry.counts.items())}
+        report.totals = agent.registry.totals()
         report.agent = {"seconds": agent.seconds, "bytes": agent.registry.memory(), "disabled": dict(guard.disabled)}
         return report
 
@@ -470,8 +470,11 @@ class Ending:
             return []
         stuck = self._stuck
         found = []
+        serves = self._serving()
         for record in pools.left_over():
             resource = record.resource()
+            if serves(resource):
+                continue
             queued, running = self._busy_jobs.get(record.id, (0, 0))
             hung = [stuck[thread] for thread in (interpreter.pool_threads(resource) if resource else ()) if thread in stuck]
             evidence = ["dropped without shutdown()"] if record.state == DROPPED else []
@@ -492,6 +495,12 @@ class Ending:
             if pool_is_a_leak(finding, stuck=bool(hung)):
                 found.append(finding)
         return found
+
+    def _serving(self) -> Callable[[object], bool]:
+        """Return what says whether an executor is a running loop's own: asyncio ends it with the loop."""
+        tasks = self.agent.parts.get("asyncio")
+        loops = [] if tasks is None or self.agent.signals.main_has_ended else tasks.running_loops()
+        return lambda pool: any(interpreter.is_default_executor(loop, pool) for loop in loops)
 
     def _threads(self) -> list[Finding]:
         threads = self.agent.parts.get("threads")

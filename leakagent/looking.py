@@ -25,7 +25,7 @@ def status(agent: Agent) -> dict[str, Any]:
     from .report.json_report import timestamp
 
     argv = [str(word)[:300] for word in getattr(sys, "argv", None) or [""]][:50]
-    live = {kind: counts.as_totals()["live"] for kind, counts in sorted(agent.registry.counts.items())}
+    live = {kind: counts["live"] for kind, counts in agent.registry.totals().items()}
     return {
         "pid": os.getpid(),
         "parent_pid": os.getppid(),

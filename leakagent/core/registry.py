@@ -65,6 +65,8 @@ class Registry:
         self.own: set[int] = set()
         #: Called after each new record.
         self.on_add: Callable[[], object] | None = None
+        #: Called before the counts are read, by those who keep them up to date at intervals only.
+        self.settle: Callable[[], object] | None = None
         self._numbers = itertools.count(1)
 
     def is_own(self, frame: FrameType | None) -> bool:
@@ -83,6 +85,12 @@ class Registry:
         if found is None:
             found = self.counts[kind] = Counts()
         return found
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Return the counts of all kinds, as they are now."""
+        if self.settle is not None:
+            self.settle()
+        return {kind: counts.as_totals() for kind, counts in sorted(self.counts.items())}
 
     def add(self, kind: str, resource: Any, frame: FrameType | None, *, name: str = "", weak: bool = True) -> Record:  # noqa: ANN401
         """Note that ``resource`` was created.

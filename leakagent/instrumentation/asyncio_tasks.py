@@ -71,6 +71,7 @@ class Tasks:
         self.window = Window(self.table, self.lost, self.direct)
         self.creation = Creation(self.table, registry.level)
         self._function: tuple[object, object] | None = None
+        registry.settle = self.settle
 
     # -- patches -----------------------------------------------------------------------------------------------------
 
@@ -212,10 +213,10 @@ class Tasks:
                 if entry.told:
                     continue
                 entry.told = True
-                known = entry.lost
+                # Noted by a collection in another thread, before `told` kept it from doing so?
+                known = not self.window.claim(entry) or entry.lost
                 observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
                 seen.append(observation)
-                # Noted by a collection in another thread, before `told` kept it from doing so?
                 if not known:
                     entry.lost = alone and time.perf_counter() < deadline and is_lost(box)
                     if entry.lost:
@@ -240,6 +241,8 @@ class Tasks:
             box = [entry.ref()]
             if entry.told or entry.lost or box[0] is None or box[0].done() or box[0] is current or is_helper(box[0]):
                 continue
+            if not self.window.claim(entry):
+                continue
             entry.told = True
             here = current is not None and box[0].get_loop() is current.get_loop()
             observation = Observation(entry, box[0].get_name(), awaiting(box[0]))
@@ -262,6 +265,7 @@ class Tasks:
         """Take observations back: the program goes on, and these tasks with it."""
         for observation in observations:
             observation.entry.told = False
+            self.window.give_up(observation.entry)
         for known in (self.lost, self.left):
             known[:] = [one for one in known if one not in observations]
 
@@ -271,6 +275,17 @@ class Tasks:
             if alone:
                 self.table.sweep_all()
             return self.table.entries()
+
+    def running_loops(self) -> list[AbstractEventLoop]:
+        """Return the loops of the pending tasks that run."""
+        tasks = [task for entry in self.entries() if (task := entry.ref()) is not None]
+        return [loop for loop in {task.get_loop() for task in tasks} if loop.is_running()]
+
+    def settle(self) -> None:
+        """Bring the counts up to date: collections and sweeps, which do it else, can be long ago."""
+        with self.window.locking(time.perf_counter() + END_PROOF_SECONDS) as alone:
+            if alone:
+                guard.call("asyncio sweep", self.table.sweep_all)
 
     def record(self, observation: Observation) -> Record:
         """Return an observation as a record."""

@@ -73,6 +73,7 @@ class Window:
         self._lock = _thread.RLock()
         self._locked = False
         self._started = 0.0
+        self._claims: dict[int, tuple[TaskEntry]] = {}
         table.sweep_soon = self._sweep_soon
 
     def open(self) -> None:
@@ -92,6 +93,20 @@ class Window:
         self._lock = _thread.RLock()
         self._locked = False
         self._started = 0.0
+        self._claims.clear()
+
+    def claim(self, entry: TaskEntry) -> bool:
+        """Say whether the caller is the first who wants to tell this task, and nobody else is to.
+
+        Two threads can come to it at the same time: the one that ends the loop, and another that collects.
+        """
+        # The note is kept, so that no other one gets its number.
+        claim = (entry,)
+        return self._claims.setdefault(id(entry), claim) is claim
+
+    def give_up(self, entry: TaskEntry) -> None:
+        """Let the task be told again."""
+        self._claims.pop(id(entry), None)
 
     @contextmanager
     def locking(self, deadline: float) -> Iterator[bool]:
@@ -181,6 +196,6 @@ class Window:
         if box[0] is None or entry.lost or entry.told:
             return
         waits, name = awaiting(box[0]), box[0].get_name()
-        if is_lost(box, limit=PROOF_LIMIT) and not entry.told:
+        if is_lost(box, limit=PROOF_LIMIT) and not entry.told and self.claim(entry):
             entry.lost = True
             self.lost.append(Observation(entry, name, waits))

@@ -213,7 +213,7 @@ asyncio.run(main())
 def test_kept_while_other_threads_collect(told: Callable[..., Any]) -> None:
     """Two threads collect and two loops create as fast as they can; not one dropped task may go."""
     text = """\
-import asyncio, gc, threading
+import asyncio, gc, sys, threading
 
 ended = []
 stop = threading.Event()
@@ -230,7 +230,7 @@ async def main():
         for _ in range(50):
             asyncio.create_task(work())
         await asyncio.sleep(0)
-    print(len(asyncio.all_tasks()), len(ended))
+    sys.stdout.write(f"{len(asyncio.all_tasks())} {len(ended)}\\n")  # `print` writes in two pieces
 
 def collect():
     while not stop.is_set():
