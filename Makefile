@@ -1,7 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo test check wheel clean
+.PHONY: demo test check corpus wheel clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -11,6 +11,9 @@ test:
 
 check:
 	@$(PYTHON) .ci/test.py check
+
+corpus:
+	@$(PYTHON) .ci/test.py corpus
 
 wheel:
 	@$(PYTHON) .ci/test.py wheel

@@ -507,12 +507,21 @@ class Ending:
         for thread in self.agent.parts["posthog"].given_up if "posthog" in self.agent.parts else ():
             self._note_stuck(thread)
         workers = set(interpreter.worker_threads()).union(*(server.threads for server in self._servers()))
+        pools = self.agent.parts.get("executors")
+        of_pools: dict[int, tuple[Record, list[str]]] = {}
         found = []
         for thread, where in self._stuck.items():
+            pool = None if pools is None else pools.shut_down_pool_of(thread)
+            if pool is not None:
+                of_pools.setdefault(pool.id, (pool, []))[1].append(f"a worker was stuck at {where}")
+                continue
             record = None if threads is None else threads.record_of(thread)
             if record is None or thread in workers or _is_worker(thread, self.agent.registry.of_kind(THREAD_POOL)):
                 continue
             found.append(self.finding(record, f.BLOCKS_EXIT, evidence=[f"stuck at {where}"], action=f.RELEASED))
+        for pool, evidence in of_pools.values():
+            evidence.append("it was shut down, which does not end a job that runs")
+            found.append(self.finding(pool, f.BLOCKS_EXIT, evidence=evidence, action=f.RELEASED))
         return found
 
     def _processes(self) -> list[Finding]:

@@ -15,6 +15,7 @@ own constructor, and ended by ``terminate``, ``close`` or ``with``.
 from __future__ import annotations
 
 import time
+import weakref
 
 from leakagent import guard
 from leakagent.core.records import PROCESS_POOL, THREAD_POOL
@@ -26,6 +27,7 @@ from leakagent.watcher import watcher
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Thread
     from types import FrameType, ModuleType
     from typing import Any
 
@@ -50,6 +52,8 @@ class Executors:
         self.quiet = settings.budget * QUIET_SHARE
         self._cancelling = False
         self._bases: list[type] = []
+        #: Workers of thread pools that were shut down: a job that never ends keeps the process from ending all the same.
+        self._of_shut_down: weakref.WeakKeyDictionary[Thread, Record] = weakref.WeakKeyDictionary()
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch a module of `leakagent.instrumentation.TARGETS`."""
@@ -135,6 +139,12 @@ class Executors:
         record = self.record_of(pool)
         if record is not None:
             self.registry.finish(record)
+            for thread in interpreter.pool_threads(pool):
+                self._of_shut_down[thread] = record
+
+    def shut_down_pool_of(self, thread: Thread) -> Record | None:
+        """Return the record of the pool that was shut down and whose worker this thread is, or None."""
+        return self._of_shut_down.get(thread)
 
     def record_of(self, pool: Any) -> Record | None:  # noqa: ANN401
         """Return the record of a pool that was not ended."""

@@ -33,8 +33,8 @@ for _ in range(5):
     "worker_after_shutdown": """
 def job():
     threading.Event().wait()  # stuck
-pool = ThreadPoolExecutor(1)
-thread_start = pool.submit(job)  # made
+pool = ThreadPoolExecutor(1)  # made
+pool.submit(job)
 pool.shutdown(wait=False, cancel_futures=True)
 """,
     "thread": """
@@ -69,6 +69,7 @@ def test_stuck_ends_by_itself_with_its_status(name: str, last: str, told: Callab
     assert after.ran.returncode == {"sys.exit(7)": 7, "raise KeyError('mine')": 1}.get(last, 0), after
     found = after.only("blocks_exit")
     assert found["action"] == "released", after
+    assert found["kind"] == ("thread_pool" if name.startswith("worker") else "thread"), after
     assert found["site"]["line"] == after.line("made"), after
     assert any(f"app.py:{after.line('stuck')} job" in text for text in found["evidence"]), after
 
