@@ -4,6 +4,7 @@
     python .ci/test.py test [PATH]   the core tests in every Python found, the application tests in one (newest and older versions)
     python .ci/test.py demo          the demo, bare and under the agent
     python .ci/test.py corpus        small programs with and without leaks: how many are told rightly; writes docs/corpus.md
+    python .ci/test.py faults        every function of the agent broken, one at a time; writes docs/faults.md
     python .ci/test.py wheel         build the wheel into dist/
     python .ci/test.py pin           write .ci/constraints*.txt: today's versions of all that pyproject.toml requires
 
@@ -68,13 +69,13 @@ APART = ("older",)
 
 #: Environments of the application tests, and what runs in them.
 APPLICATIONS = {
-    "apps": ["tests/apps", "tests/servers", "tests/corpus", "--ignore=tests/apps/older"],
+    "apps": ["tests/apps", "tests/servers", "tests/corpus", "tests/faults", "--ignore=tests/apps/older"],
     "older": ["tests/apps/older"],
     "otel": ["tests/otel"],
 }
 
 #: Tests that the other environments leave out.
-APPLICATION_TESTS = ("tests/apps", "tests/corpus", "tests/otel")
+APPLICATION_TESTS = ("tests/apps", "tests/corpus", "tests/faults", "tests/otel")
 
 KEPT_DAYS = {"run": 1, **dict.fromkeys([*ENVIRONMENTS, "build"], 14)}
 
@@ -555,10 +556,19 @@ def demo(arguments: list[str]) -> int:
 
 def corpus(arguments: list[str]) -> int:
     """Run the corpus, print recall and precision, and write its page of the documentation."""
+    return _run_script("tests/corpus/corpus.py", arguments or ["--write", "docs/corpus.md"])
+
+
+def faults(arguments: list[str]) -> int:
+    """Break every function of the agent, one at a time, and write the page of the documentation."""
+    return _run_script("tests/faults/everywhere.py", arguments or ["--write", "docs/faults.md"])
+
+
+def _run_script(script: str, arguments: list[str]) -> int:
     here = next(iter(find_pythons([APPS_VERSION])), this_python())
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
         python = stack.enter_context(installed(here, "apps", build_wheel(Path(folder))))
-        return python.run("tests/corpus/corpus.py", *(arguments or ["--write", "docs/corpus.md"]))
+        return python.run(script, *arguments)
 
 
 def wheel(_arguments: list[str]) -> int:
@@ -610,7 +620,7 @@ def _pin(path: Path, names: dict[str, list[str]], pythons: list[Python]) -> None
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "wheel": wheel, "pin": pin}
+COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "faults": faults, "wheel": wheel, "pin": pin}
 
 
 def main() -> int:

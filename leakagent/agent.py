@@ -289,19 +289,25 @@ class Agent:
         """Say whether this agent is the one in force in this process."""
         return bool(_current) and _current[0] is self and self.pid == os.getpid()
 
+    @guard.guarded("end of the program")
     def main_has_ended(self) -> None:
         """Note what is there when the main thread has ended (`leakagent.shutdown.closing`)."""
         self.signals.main_has_ended = True
         self._at_the_end(lambda: self.ending().note())
 
+    @guard.guarded("end of the program")
     def before_workers_join(self) -> None:
         """Wait for the workers of executors, in place of Python, which would wait for stuck ones for ever."""
         self.signals.main_has_ended = True
         if self.telemetry is not None and self.is_active():
             guard.call("telemetry", self.telemetry.await_loading)
         # Before anything is loaded: in the meantime jobs would be accepted that Python alone would refuse.
-        self._at_the_end(self._end_workers)
-        self._at_the_end(lambda: self.ending().wait_for_workers())
+        self._at_the_end(self._wait_for_workers)
+
+    def _wait_for_workers(self) -> None:
+        # Workers that were not told to end can't be waited for.
+        self._end_workers()
+        self.ending().wait_for_workers()
 
     def _end_workers(self) -> None:
         if not self.busy_jobs:
@@ -309,15 +315,17 @@ class Agent:
             self.busy_jobs = {record.id: interpreter.pool_load(record.resource()) for record in pools}
         interpreter.end_workers()
 
+    @guard.guarded("end of the program")
     def before_join(self) -> None:
         """Prepare the join of the other threads; in a child of multiprocessing, which has no exit handlers, end as well."""
         self._main_ended = self.signals.main_has_ended = True
         self._at_the_end(lambda: self.ending().before_join(self.last if interpreter.is_multiprocessing_child() else None))
 
+    @guard.guarded("end of the program")
     def last(self) -> None:
         """Run the second part of the end; a program that loaded nothing of interest has none."""
         self.signals.main_has_ended = True
-        watcher.end()
+        guard.call("watcher", watcher.end)
         guard.call("live", self._end_live)
         if self.parts or self._must_know_status() or state.number or self.telemetry is not None:
             self._at_the_end(lambda: self.ending().last())
@@ -414,6 +422,7 @@ def _working_folder() -> str:
         return ""
 
 
+@guard.guarded("fork")
 def _before_fork() -> None:
     if _current:
         if _current[0].watch is not None:
@@ -424,6 +433,7 @@ def _before_fork() -> None:
             guard.call("fork", _current[0].live.before_fork)
 
 
+@guard.guarded("fork")
 def _after_fork_in_parent() -> None:
     if _current:
         guard.call("fork", watcher.after_fork)
@@ -434,11 +444,18 @@ def _after_fork_in_parent() -> None:
             guard.call("parent watch", _current[0].watch.after_fork)
 
 
+@guard.guarded("fork")
 def _after_fork() -> None:
-    watcher.forked()
+    if _current:
+        # Whatever fails here is handed over to the process that the user started, which tells it.
+        guard.be_silent()
+    guard.call("watcher", watcher.forked)
     if _current:
         guard.call("fork", _current[0].forked)
         guard.call("fork", _current[0].signals.after_fork)
+        if "fork" in guard.disabled:
+            # It would tell its parent's resources as its own.
+            _current.clear()
 
 
 def start(settings: Settings, owner: str) -> Agent:

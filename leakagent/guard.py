@@ -52,6 +52,19 @@ def failed(part: str, error: BaseException) -> None:
     say(f"{part} switched off after an error of leakagent's own: {type(error).__name__}: {error}")
 
 
+def guarded(part: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator for what Python calls by itself (exit, fork and collector hooks, threads): its errors switch ``part`` off."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def entry(*args: object) -> Any:  # noqa: ANN401
+            return call(part, function, *args)
+
+        entry.__name__, entry.__doc__ = function.__name__, function.__doc__
+        return entry
+
+    return decorate
+
+
 def failed_in_child(part: str, cause: str) -> None:
     """Note what a child has handed over: told once, however many children there are."""
     if part not in disabled:

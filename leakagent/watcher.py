@@ -116,19 +116,22 @@ class Watcher:
         self._again = False
         self._turn = turn = Turn()
         try:
-            _thread.start_new_thread(self._run, (turn,))
+            _thread.start_new_thread(self._start, (turn,))
         except RuntimeError:  # 3.12 starts none when the main thread has ended; or there are too many
             self._turn = None
+
+    def _start(self, turn: Turn) -> None:
+        try:
+            guard.call(self.part, self._run, turn)
+        finally:
+            turn.ended.release()
 
     def _run(self, turn: Turn) -> None:
         turn.native_id = _thread.get_native_id()
         # A signal is for the main thread, whose system call it has to interrupt.
         interpreter.block_all()
-        try:
-            while not turn.bell.acquire(timeout=self.pause) and self.part not in guard.disabled:
-                self._look()
-        finally:
-            turn.ended.release()
+        while not turn.bell.acquire(timeout=self.pause) and self.part not in guard.disabled:
+            self._look()
 
     def _look(self) -> None:
         import gc
@@ -202,8 +205,11 @@ class Watcher:
         self._resume()
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
-        if self._again and phase == "stop" and not sys.is_finalizing():
-            self.needed()
+        try:
+            if self._again and phase == "stop" and not sys.is_finalizing():
+                self.needed()
+        except Exception as error:  # noqa: BLE001 - called in the middle of the program
+            guard.failed(self.part, error)
 
 
 #: Of this process.

@@ -150,8 +150,7 @@ class Tasks:
 
     def _make_cancel_all(self, original: Callable[[AbstractEventLoop], None]) -> Callable[[AbstractEventLoop], None]:
         def _cancel_all_tasks(loop: AbstractEventLoop) -> None:
-            main = _main_coroutine(interpreter.frame_of(1))
-            seen = guard.call("asyncio loops", self._observe_loop, loop, main) or []
+            seen = guard.call("asyncio loops", self._observe_ending, loop, interpreter.frame_of(1)) or []
             self._bounded(original, loop, seen)
 
         return _cancel_all_tasks
@@ -186,6 +185,9 @@ class Tasks:
                 self.cancelling.append(time.monotonic() - begin)
 
     # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _observe_ending(self, loop: AbstractEventLoop, runner: FrameType | None) -> list[Observation]:
+        return self._observe_loop(loop, _main_coroutine(runner))
 
     def _observe_loop(self, loop: AbstractEventLoop, main: object = None) -> list[Observation]:
         """Note what is pending when a loop ends.

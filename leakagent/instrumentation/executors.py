@@ -106,11 +106,14 @@ class Executors:
 
     def _make_exit(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def __exit__(pool: Any, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:  # noqa: ANN401, N807 - takes the place of the method
-            if _asked_to_end(exc_type) and guard.call("executors", self._leave, pool) is False:
+            if guard.call("executors", self._may_leave, pool, exc_type) is False:
                 return False
             return original(pool, exc_type, exc_val, exc_tb)
 
         return __exit__
+
+    def _may_leave(self, pool: Any, exc_type: Any) -> bool:  # noqa: ANN401
+        return not _asked_to_end(exc_type) or self._leave(pool)
 
     def _leave(self, pool: Any) -> bool:  # noqa: ANN401
         """Cancel what has not begun, and return whether the rest ended within the grace."""

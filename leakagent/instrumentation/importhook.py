@@ -51,10 +51,12 @@ class ImportHook:
         self._busy.add(name)
         try:
             spec = self._real_spec(name, path, target)
+        except Exception:  # noqa: BLE001 - what another finder raises, it raises again when it is asked by Python
+            return None
         finally:
             self._busy.discard(name)
         if spec is not None and hasattr(spec.loader, "exec_module"):
-            self._prepare(name, spec)
+            guard.call("imports", self._prepare, name, spec)
         return spec
 
     def _real_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:

@@ -25,7 +25,7 @@ def patch(module: ModuleType, patches: Patches, watch: Callable[[int], None]) ->
 
     def make_bootstrap(original: Callable[..., Any]) -> Callable[..., Any]:
         def _bootstrap(process: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            guard.call("parent watch", watch, interpreter.starter_of(process))
+            guard.call("parent watch", lambda: watch(interpreter.starter_of(process)))
             return original(process, *args, **kwargs)
 
         return _bootstrap

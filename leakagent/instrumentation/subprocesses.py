@@ -84,10 +84,14 @@ class Subprocesses:
     def _make_process_init(self, original: Callable[..., None]) -> Callable[..., None]:
         def __init__(process: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
             original(process, *args, **kwargs)
-            if args and not interpreter.is_transport_of_popen(args[0]):
-                guard.call("subprocesses", self._note, process, interpreter.caller(1))
+            guard.call("subprocesses", self._note_other, process, args[:1], interpreter.caller(1))
 
         return __init__
+
+    def _note_other(self, process: Any, transports: tuple[object, ...], frame: FrameType | None) -> None:  # noqa: ANN401
+        """Note a process that was not started by `subprocess`."""
+        if transports and not interpreter.is_transport_of_popen(transports[0]):
+            self._note(process, frame)
 
     def _make_process_signal(self, original: Callable[..., None]) -> Callable[..., None]:
         def tell(process: Any, *args: Any) -> None:  # noqa: ANN401

@@ -79,10 +79,9 @@ class Live(Watcher):
         interpreter.block_all()
         try:
             if not turn.bell.acquire(timeout=LATE):
-                guard.call("live", self._serve, turn)
+                self._serve(turn)
         finally:
             self._close()
-            turn.ended.release()
 
     def _serve(self, turn: Turn) -> None:
         if not self._bind():
