@@ -9,10 +9,11 @@ import time
 from . import config, guard, instrumentation
 from .core.records import THREAD_POOL
 from .core.registry import Registry
-from .instrumentation import PARTS, SERVERS, STARTERS, TARGETS, WATCHED
+from .instrumentation import LOOPS, PARTS, SERVERS, STARTERS, TARGETS, WATCHED
 from .instrumentation.importhook import ImportHook
 from .instrumentation.patching import Patches
 from .shutdown import interpreter
+from .shutdown.noticer import COMPUTING, noticer
 from .shutdown.signals import Signals, state
 from .watcher import watcher
 
@@ -82,8 +83,10 @@ class Agent:
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
         self.live: Live | None = None
+        self._offers_live = False
         if settings.live and settings.level != "off" and sys.platform == "linux":
-            watcher.on_need = self.registry.on_add = lambda: guard.call("live", self._offer_live)
+            self._offers_live = True
+        watcher.on_need = self.registry.on_add = self._has_work
 
     def start(self) -> None:
         """Watch imports, patch what is there already, and register the ends."""
@@ -107,7 +110,12 @@ class Agent:
             if quitter is not None:
                 self.patches.replace(quitter, "__call__", self._make_quit)
         self.signals.take()
-        self.hook.when_imported("signal", "exit", lambda module: self.patches.replace(module, "raise_signal", self._make_raise))
+        self.signals.offer_noticer(self.settings.budget, lambda: self.ending().cut_off())
+        self.hook.when_imported("signal", "exit", self._patch_signal)
+        for name in LOOPS:
+            self.hook.when_imported(name, "loop signals", lambda module: self.arrived("loop signals", module))
+        for name in COMPUTING:
+            self.hook.when_imported(name, noticer.part, lambda _module: noticer.needed())
         if hasattr(os, "register_at_fork") and not _fork_hook:
             _fork_hook.append(True)
             os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
@@ -141,6 +149,12 @@ class Agent:
             self.hook.when_imported(name, "stalls", self._watch)
         for name in STARTERS if self.settings.orphans == "end" else ():
             self.hook.when_imported(name, "parent watch", self._starter_arrived)
+
+    def _has_work(self) -> None:
+        """Start what a program gets with its first piece of background work."""
+        noticer.needed()
+        if self._offers_live:
+            guard.call("live", self._offer_live)
 
     def _offer_live(self) -> None:
         """Let the process be asked what it does (`leakagent.live.server`), from the first piece of background work on."""
@@ -195,6 +209,10 @@ class Agent:
                 self.parts[part].main_has_ended = self.main_has_ended
             if part == "billiard":
                 self.parts[part].leaves = self.leaves
+            if part == "executors":
+                self.parts[part].end_loops = lambda threads: self.ending().end_loops(threads)
+            if part == "loop signals":
+                self.parts[part].signals = self.signals
             if part in SERVERS:
                 self.parts[part].ending, self.parts[part].signals = self.ending, self.signals
         if part not in guard.disabled:
@@ -207,6 +225,7 @@ class Agent:
         atexit.unregister(self.last)
         self.signals.give_back()
         watcher.end()
+        noticer.end()
         if self.telemetry is not None:
             self.telemetry.stop()
         self._end_live()
@@ -256,6 +275,10 @@ class Agent:
         # In another thread it ends that thread only, in an exit handler nothing at all.
         if interpreter.in_main_thread() and not self._main_ended:
             self.exit_called[:] = [(status_of(code), _uncaught())]
+
+    def _patch_signal(self, module: ModuleType) -> None:
+        self.patches.replace(module, "raise_signal", self._make_raise)
+        self.patches.replace(module, "set_wakeup_fd", noticer.make_set)
 
     def _make_raise(self, original: Callable[[int], None]) -> Callable[[int], None]:
         """Look and tell before a program ends itself by a signal that it has handled, as uvicorn and its workers do."""
@@ -329,6 +352,7 @@ class Agent:
         guard.call("live", self._end_live)
         if self.parts or self._must_know_status() or state.number or self.telemetry is not None:
             self._at_the_end(lambda: self.ending().last())
+        guard.call(noticer.part, noticer.end)
 
     def _at_the_end(self, step: Callable[[], None]) -> None:
         def run() -> None:
@@ -429,6 +453,7 @@ def _before_fork() -> None:
             guard.call("parent watch", _current[0].watch.before_fork)
         guard.call("fork", _current[0].signals.before_fork)
         guard.call("fork", watcher.before_fork)
+        guard.call("fork", noticer.before_fork)
         if _current[0].live is not None:
             guard.call("fork", _current[0].live.before_fork)
 
@@ -437,6 +462,7 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     if _current:
         guard.call("fork", watcher.after_fork)
+        guard.call("fork", noticer.after_fork)
         if _current[0].live is not None:
             guard.call("fork", _current[0].live.after_fork)
         guard.call("fork", _current[0].signals.after_fork)
@@ -450,6 +476,7 @@ def _after_fork() -> None:
         # Whatever fails here is handed over to the process that the user started, which tells it.
         guard.be_silent()
     guard.call("watcher", watcher.forked)
+    guard.call("fork", noticer.forked)
     if _current:
         guard.call("fork", _current[0].forked)
         guard.call("fork", _current[0].signals.after_fork)

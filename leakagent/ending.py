@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 import time
+from contextlib import suppress
 
 from . import __version__, config, guard, leftovers
 from .core import findings as f
@@ -18,6 +20,7 @@ from .shutdown import interpreter
 from .shutdown.closing import (
     CHILD_SECONDS,
     CLIENT_SECONDS,
+    LOOK_AFTER,
     QUIET_SHARE,
     Stages,
     end_processes,
@@ -30,6 +33,7 @@ from .telling import chain_text, stalls_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
     from threading import Thread
     from typing import Any
@@ -41,6 +45,9 @@ if TYPE_CHECKING:
 LEAK_STATUS = 23
 
 _NOT_SEEN = "nobody saw it being made (asyncio.Task(...) itself, or before leakagent): the line is that of its coroutine"
+
+#: What to write where a thread runs an event loop.
+_FIX_LOOP = "loop.call_soon_threadsafe(loop.stop) (or cancel its main task), then thread.join(), when the program ends"
 
 
 class Ending:
@@ -63,6 +70,8 @@ class Ending:
         self._asked = False
         self._told_already = False
         self._began = 0.0
+        self._told_loops: set[Thread] = set()
+        self._ended_loops: dict[Thread, Record | None] = {}
         self._ended_children: dict[int, tuple[str, float]] = {}
         self._handed_over: list[str] = []
         self._outliving: list[tuple[Record, str]] = []
@@ -107,7 +116,12 @@ class Ending:
 
     def watch(self) -> None:
         """Wait until the budget is over and end the process by force; called in a thread when a signal has come."""
-        self.watchdog.watch(self.agent.settings.budget)
+        came_at = self.agent.signals.came_at
+        self.watchdog.watch(self.agent.settings.budget, time.monotonic() - came_at if came_at else 0.0)
+
+    def cut_off(self) -> None:
+        """End the process by force now; called in a thread when a signal has come and its handler has not run for the budget."""
+        self.watchdog.watch(self.agent.settings.budget, self.agent.settings.budget)
 
     def arm(self) -> None:
         """Have the process ended by force when the budget is over."""
@@ -149,12 +163,50 @@ class Ending:
     def _grace_end(self) -> float:
         return (state.asked_since if self._asked else max(state.since, self._began)) + self.agent.settings.grace
 
-    def _deadline(self) -> float | None:
-        """Return when the waiting ends, if a signal has come, be it now."""
+    def _deadline(self, threads: list[Thread]) -> float | None:
+        """Return when the waiting for threads ends, if a signal has come, be it now."""
         if not state.number and not self._asked:
             return None
         self._hurry()
+        self.end_loops(threads)
         return self._grace_end()
+
+    def end_loops(self, threads: list[Thread]) -> None:
+        """Have the event loops in these threads end, once, after a signal: nobody else tells them.
+
+        What ``run_until_complete`` or ``asyncio.run`` wait for ends as it does in the main thread, by a `SystemExit`, which ends the thread
+        without a word.  Where the loop runs for ever, its tasks are cancelled, and it is stopped when they have ended.
+        """
+        stalls = self.agent.parts.get("stalls")
+        new = {thread.ident: thread for thread in threads if thread not in self._told_loops}
+        if stalls is None or not new:
+            return
+        self._told_loops.update(new.values())
+        number, known = state.number or state.asked or interpreter.CTRL_C, self.agent.parts.get("threads")
+
+        from .instrumentation.waits import is_main  # loaded with the part
+
+        def end(loop: AbstractEventLoop) -> None:
+            thread = new.get(_thread.get_ident())
+            if thread is None:
+                return
+            self._ended_loops[thread] = None if known is None else known.record_of(thread)
+            pending = interpreter.tasks_of(loop)
+            if any(is_main(task) for task in pending):
+                raise SystemExit(128 + number)
+            for task in pending:
+                task.cancel()
+            stop(loop, pending)
+
+        def stop(loop: AbstractEventLoop, pending: list[Any]) -> None:
+            if all(task.done() for task in pending):
+                loop.stop()
+            else:
+                loop.call_later(LOOK_AFTER, stop, loop, pending)
+
+        for loop in stalls.loops.running():
+            with suppress(RuntimeError):  # closed in this moment
+                loop.call_soon_threadsafe(end, loop)
 
     # -- the forced end, called by the watchdog in its own thread ----------------------------------------------------
 
@@ -200,7 +252,7 @@ class Ending:
 
     def _wait_for_workers(self, workers: list[Thread], seconds: float) -> tuple[int, int]:
         stuck = wait_like_python(
-            lambda: [thread for thread in workers if thread.is_alive()], seconds * QUIET_SHARE, self._deadline
+            lambda: [thread for thread in workers if thread.is_alive()], seconds * QUIET_SHARE, lambda: self._deadline(workers)
         )
         for thread in stuck:
             self._note_stuck(thread)
@@ -223,7 +275,7 @@ class Ending:
                 return [thread for thread in self._own_threads() if thread not in known]
 
             asked = left()
-            stuck = wait_like_python(left, seconds * QUIET_SHARE, self._deadline)
+            stuck = wait_like_python(left, seconds * QUIET_SHARE, lambda: self._deadline(asked))
             for thread in stuck:
                 self._note_stuck(thread)
             for thread in self._stuck:
@@ -510,15 +562,21 @@ class Ending:
         pools = self.agent.parts.get("executors")
         of_pools: dict[int, tuple[Record, list[str]]] = {}
         found = []
-        for thread, where in self._stuck.items():
-            pool = None if pools is None else pools.shut_down_pool_of(thread)
+        for thread in [*self._stuck, *(thread for thread in self._ended_loops if thread not in self._stuck)]:
+            where = self._stuck.get(thread)
+            pool = None if pools is None or where is None else pools.shut_down_pool_of(thread)
             if pool is not None:
                 of_pools.setdefault(pool.id, (pool, []))[1].append(f"a worker was stuck at {where}")
                 continue
-            record = None if threads is None else threads.record_of(thread)
+            record = self._ended_loops.get(thread) or (None if threads is None else threads.record_of(thread))
             if record is None or thread in workers or _is_worker(thread, self.agent.registry.of_kind(THREAD_POOL)):
                 continue
-            found.append(self.finding(record, f.BLOCKS_EXIT, evidence=[f"stuck at {where}"], action=f.RELEASED))
+            evidence, action = [f"stuck at {where}"], f.RELEASED
+            if where is None:
+                evidence, action = ["its event loop was not told to end"], f.CANCELLED
+            finding = self.finding(record, f.BLOCKS_EXIT, evidence=evidence, action=action)
+            finding.fix = _FIX_LOOP if thread in self._ended_loops else finding.fix
+            found.append(finding)
         for pool, evidence in of_pools.values():
             evidence.append("it was shut down, which does not end a job that runs")
             found.append(self.finding(pool, f.BLOCKS_EXIT, evidence=evidence, action=f.RELEASED))

@@ -9,6 +9,7 @@ PARTS = {
     "executors": ("executors", "Executors"),
     "loky": ("loky", "Loky"),
     "billiard": ("billiard", "Billiard"),
+    "loop signals": ("loop_signals", "LoopSignals"),
     "threads": ("threads", "Threads"),
     "processes": ("multiprocess", "Processes"),
     "subprocesses": ("subprocesses", "Subprocesses"),
@@ -70,5 +71,9 @@ TARGETS = {
 
 #: Modules whose objects are looked at while the program runs (`leakagent.watcher`), after they were patched.
 WATCHED = ("asyncio.base_events", "uvloop", "concurrent.futures.thread")
+
+#: Modules whose event loops can handle signals, whatever else is patched in them.
+LOOPS = ("asyncio.unix_events", "uvloop")
+
 #: Modules in whose children `starters` finds out who has started them.
 STARTERS = ("multiprocessing.process", "gunicorn.workers.base", "werkzeug._reloader")

@@ -5,8 +5,8 @@ executors weakly and lets the library do that.  Nothing is done per job.
 
 Two ends are bounded, in which a program hangs although it was asked to end.  ``with ThreadPoolExecutor()`` that is left by Ctrl+C runs the
 whole queue first: what has not begun is cancelled, what runs gets the grace.  An event loop at its end waits for its default
-executor (``_do_shutdown`` in a thread of its own, in asyncio as in uvloop): after a signal for the grace, else as long as its workers
-aren't proven stuck.
+executor (``_do_shutdown`` in a thread of its own, in asyncio as in uvloop): after a signal, or Ctrl+C, for the grace, else as long as its
+workers aren't proven stuck.
 
 `multiprocessing.pool.ThreadPool` and `Pool` are neither subclass nor user of ``concurrent.futures``: they are noted at their
 own constructor, and ended by ``terminate``, ``close`` or ``with``.
@@ -50,6 +50,8 @@ class Executors:
         self.registry = registry
         self.grace = settings.grace
         self.quiet = settings.budget * QUIET_SHARE
+        #: Has the event loops that run in some threads end, after a signal (`leakagent.ending`).
+        self.end_loops: Callable[[list[Thread]], None] = lambda _threads: None
         self._cancelling = False
         self._bases: list[type] = []
         #: Workers of thread pools that were shut down: a job that never ends keeps the process from ending all the same.
@@ -94,11 +96,22 @@ class Executors:
     def _end_with_loop(self, original: Callable[..., None], pool: Any, loop_thread: int) -> bool:  # noqa: ANN401
         original(pool, wait=False)
         threads = interpreter.pool_threads(pool)
+
+        begin = time.monotonic()
+
+        def deadline() -> float | None:
+            end = state.deadline(self.grace)
+            if end is None and interpreter.is_interrupted(loop_thread):
+                end = begin + self.grace
+            if end is not None:
+                self.end_loops(threads)
+            return end
+
         GIVEN_UP.update(
             wait_like_python(
                 lambda: [thread for thread in threads if thread.is_alive()],
                 self.quiet,
-                lambda: state.deadline(self.grace),
+                deadline,
                 waiting=loop_thread,
             )
         )
@@ -124,7 +137,10 @@ class Executors:
         end = time.monotonic() + self.grace
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+        left = [thread for thread in threads if thread.is_alive()]
+        # At the end of the program they don't get it a second time.
+        GIVEN_UP.update(thread for thread in interpreter.pool_threads(pool) if thread in left)
+        return not left
 
     def _note(self, pool: Any, kind: str, frame: FrameType | None) -> None:  # noqa: ANN401
         if self.registry.is_own(outside_of_constructors(frame, pool)):

@@ -110,6 +110,10 @@ class Loops:
         self._loops.append(_Loop(loop))
         watcher.needed()
 
+    def running(self) -> list[AbstractEventLoop]:
+        """Return the loops that run."""
+        return [loop for one in self._loops if (loop := one.ref()) is not None and loop.is_running()]
+
     def look(self) -> list[Stall]:
         """Look once at every loop, and return what has been blocked for the whole threshold."""
         stalls = []

@@ -531,6 +531,16 @@ def closing_loop(frame: FrameType | None) -> int:
     return next((thread.native_id or 0 for thread in sys.modules["threading"].enumerate() if thread.ident == ident), 0)
 
 
+def is_interrupted(native_id: int) -> bool:
+    """Say whether the thread with this native id is on its way out because of Ctrl+C: in a ``finally`` or ``__exit__`` of somebody."""
+    thread = next((one for one in sys.modules["threading"].enumerate() if one.native_id == native_id), None)
+    if thread is None or not hasattr(sys, "_current_exceptions"):
+        return False
+    handled = sys._current_exceptions().get(thread.ident)  # noqa: SLF001
+    # Up to 3.11 it is what `sys.exc_info` returns.
+    return isinstance(handled[1] if isinstance(handled, tuple) else handled, KeyboardInterrupt)
+
+
 #: What a terminal sends to all processes in it.
 CTRL_C = int(_signal.SIGINT)
 
@@ -573,6 +583,31 @@ def set_handler(number: int, handler: Callable[[int, FrameType | None], object] 
     try:
         _signal.signal(number, _signal.SIG_DFL if handler is None else handler)
     except ValueError:
+        return False
+    return True
+
+
+def take_wakeup(descriptor: int) -> bool:
+    """Have Python write the number of each signal to a descriptor; returns False if it writes to another one already.
+
+    Raises:
+        ValueError: This is not the main thread.
+
+    """
+    previous = _signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+    if previous == -1:
+        return True
+    _signal.set_wakeup_fd(previous)
+    return False
+
+
+def give_wakeup_back(descriptor: int) -> bool:
+    """Have Python write to no descriptor, if it does to this one; returns False if that can't be done (in another thread)."""
+    try:
+        previous = _signal.set_wakeup_fd(-1)
+        if previous not in {-1, descriptor}:
+            _signal.set_wakeup_fd(previous)
+    except (ValueError, OSError):
         return False
     return True
 

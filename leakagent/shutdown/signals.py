@@ -14,13 +14,15 @@ the budget; after all of that, the default action is restored and the signal sen
 a hook of a fork Python ignores the exception; there the signal comes again a moment later.  A second signal
 ends the process at once.  From the moment that the main thread has ended nothing is raised any more, since that would cut off
 somebody's exit handler: the signal is noted, and shortens the waiting.  The watchdog is started by the signal and ends the process
-when the budget is over, whatever it hangs in.  A signal that was ignored stays ignored, and a handler that the program sets is the program's, also one that a library sets past Python.
+when the budget is over, whatever it hangs in.  A signal that was ignored stays ignored, and a handler that the program sets is the program's, also one that a library sets past Python.  Who puts back
+what was found puts ours back, and who calls it calls ours; event loops do neither (`leakagent.instrumentation.loop_signals`).
 
 A forked child gets the default action back, as it has without the agent, and so do children that `multiprocessing` starts: their
 parent ends them by SIGTERM, and ``Process.terminate`` means at once.
 
-What is still open.  The handler loads `ctypes`, to see whether a library has put a handler of its own in front.  A main thread that does not come back from C code runs no handler: the process ends when the call does.
-A program that sets `sys.unraisablehook`
+A main thread that is in C code runs no handler; `leakagent.shutdown.noticer` has the budget begin all the same.
+
+What is still open.  The handler loads `ctypes`, to see whether a library has put a handler of its own in front.  A program that sets `sys.unraisablehook`
 while it ends, and loses the exception then, is ended by the watchdog.
 Windows has no SIGHUP and never sends SIGTERM; its SIGBREAK is taken, and was never run there.  In `trio`, the exception is raised inside its run loop.
 """
@@ -35,6 +37,7 @@ import time
 from leakagent import guard
 
 from . import interpreter
+from .noticer import noticer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,7 +132,10 @@ class Signals:
         #: Whether a thread waits.
         self.is_watched = False
         self._taken: list[int] = []
+        self._lent: set[int] = set()
         self._blocked: dict[int, set[int]] = {}
+        #: When the signal came that ends this process, on the clock of `time.monotonic`.
+        self.came_at = 0.0
         #: Set when the main thread has ended: nothing is raised any more.
         self.main_has_ended = False
         #: Whether the exception was raised where Python ignores it, and the signal is to come again.
@@ -167,12 +173,44 @@ class Signals:
             if interpreter.handler_of(number) == self._came:
                 interpreter.set_handler(number, None)
         self._taken.clear()
+        self._lent.clear()
+
+    def lend(self, number: int) -> None:
+        """Note that an event loop is about to handle a signal in our place."""
+        if self.has_taken(number):
+            self._lent.add(number)
+
+    def take_back(self) -> None:
+        """Take the signals again that event loops have handed back, as asyncio (default action) or as uvloop does (still there)."""
+        for number in list(self._lent):
+            loop = getattr(interpreter.handler_of(number), "__self__", None)
+            left = hasattr(loop, "is_closed") and loop.is_closed()
+            if (left or interpreter.has_default_action(number)) and interpreter.set_handler(number, self._came):
+                self._lent.discard(number)
 
     def has_taken(self, number: int) -> bool:
         """Say whether a signal is ours."""
         return number in self._taken and interpreter.handler_of(number) == self._came
 
+    def offer_noticer(self, budget: float, cut_off: Callable[[], None]) -> None:
+        """Have a signal noticed that comes while the main thread is in C code.
+
+        Args:
+            budget: Seconds that it has to come back.
+            cut_off: Ends the process by force when it has not.
+
+        """
+
+        def overdue(number: int) -> None:
+            state.set(number)
+            cut_off()
+
+        if self._taken:
+            noticer.is_ours, noticer.cut_off, noticer.die = self.has_taken, overdue, die_by
+            noticer.offer(budget)
+
     def _came(self, number: int, frame: FrameType | None) -> None:
+        noticer.handled_at = time.monotonic()
         if guard.call("signals", interpreter.is_handled_by_python, number) is False:
             return
         if state.number and not self._is_lost:
@@ -193,6 +231,7 @@ class Signals:
             self._is_lost = False
         else:
             state.set(number)
+            self.came_at = noticer.since or time.monotonic()
             self._have_watched()
         if self.main_has_ended:
             return
@@ -242,6 +281,7 @@ class Signals:
         """Give the signals back in a forked child."""
         state.clear()
         self.main_has_ended = self.is_watched = self._is_lost = False
+        self.came_at = 0.0
         self.interrupted = None
         if sys.unraisablehook == self._on_unraisable:
             sys.unraisablehook = self._unraisable

@@ -78,9 +78,9 @@ class Watchdog:
         if not lock.acquire(timeout=seconds):
             self._force(seconds)
 
-    def watch(self, seconds: float) -> None:
-        """Force the end of the process in ``seconds``, waited for in this thread; nothing calls it off."""
-        time.sleep(seconds)
+    def watch(self, seconds: float, spent: float = 0.0) -> None:
+        """Force the end of the process in ``seconds``, of which some are ``spent``, waited for in this thread; nothing calls it off."""
+        time.sleep(max(0.0, seconds - spent))
         self._force(seconds)
 
     def _force(self, seconds: float) -> None:
