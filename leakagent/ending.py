@@ -264,7 +264,8 @@ class Ending:
         threading: Any = sys.modules["threading"]
         ends = {threading.current_thread(), threading.main_thread()}
         # One whose start failed half-way (RecursionError) is on the list, has no identity and can't be joined.
-        there = [thread for thread in threading.enumerate() if thread.ident is not None]
+        # One whose join was interrupted is taken for ended, up to 3.12, and Python does not wait for it.
+        there = [thread for thread in threading.enumerate() if thread.ident is not None and thread.is_alive()]
         return [thread for thread in there if not thread.daemon and thread not in ends]
 
     def _wait_for_threads(self, last: Callable[[], None] | None) -> None:

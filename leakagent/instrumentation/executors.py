@@ -135,12 +135,13 @@ class Executors:
             return True
         pool.shutdown(wait=False, cancel_futures=True)
         end = time.monotonic() + self.grace
-        for thread in threads:
-            thread.join(max(0.0, end - time.monotonic()))
-        left = [thread for thread in threads if thread.is_alive()]
-        # At the end of the program they don't get it a second time.
-        GIVEN_UP.update(thread for thread in interpreter.pool_threads(pool) if thread in left)
-        return not left
+        try:
+            for thread in threads:
+                thread.join(max(0.0, end - time.monotonic()))
+        finally:
+            # At the end of the program they don't get it a second time, nor after a second Ctrl+C.
+            GIVEN_UP.update(thread for thread in interpreter.pool_threads(pool) if thread.is_alive())
+        return not any(thread.is_alive() for thread in threads)
 
     def _note(self, pool: Any, kind: str, frame: FrameType | None) -> None:  # noqa: ANN401
         if self.registry.is_own(outside_of_constructors(frame, pool)):

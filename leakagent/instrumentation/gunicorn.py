@@ -3,7 +3,7 @@
 gunicorn has a limit of its own, ``--graceful-timeout``: 30 s unless the user sets it, after which workers are killed and nothing can
 be told.  When the arbiter is stopped, and the user has set no limit, workers get the grace, and are then asked by gunicorn's own signal for a
 quick end, SIGQUIT: its handler raises `SystemExit` in the worker's main thread, so a request in flight is left by ``finally`` and the worker's
-end runs.  Only a worker that does not come back from C code is killed.  Nothing is changed when workers are replaced (SIGHUP, ``--max-requests``).
+end runs.  uvicorn's worker, which looks at no SIGQUIT, has its server ended.  Only a worker that does not come back from C code is killed.  Nothing is changed when workers are replaced (SIGHUP, ``--max-requests``).
 """
 
 from __future__ import annotations
@@ -102,8 +102,16 @@ class Gunicorn(Server):
         def handle_exit(worker: Any, sig: int, frame: FrameType | None) -> None:  # noqa: ANN401
             original(worker, sig, frame)
             guard.call("gunicorn", self._worker_told, worker)
+            if sig == _quit_signal():
+                guard.call("gunicorn", self._end_uvicorn)
 
         return handle_exit
+
+    def _end_uvicorn(self) -> None:
+        # The arbiter's Ctrl+C.  uvicorn's worker only notes it, where uvicorn never looks (0.54), and is killed when 30 s are over.
+        uvicorn = self.ending().agent.parts.get("uvicorn")
+        if uvicorn is not None:
+            uvicorn.stop_servers()
 
     def _worker_told(self, worker: Any, late: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - called by the guard
         if late or not self._told_at:

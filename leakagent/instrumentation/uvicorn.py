@@ -19,6 +19,7 @@ import weakref
 from leakagent import guard
 from leakagent.core.findings import CANCELLED, KILLED, REFUSED_CLEANUP
 from leakagent.core.records import PROCESS, TASK
+from leakagent.shutdown import interpreter
 
 from .servers import FIX_LIFESPAN, Server, bounded, end_tasks, place_of
 
@@ -62,6 +63,12 @@ class Uvicorn(Server):
         for owner, name, make in points[module.__name__]:
             if name in vars(getattr(module, owner)):  # older ones have not all of them
                 patches.replace(getattr(module, owner), name, make)
+
+    def stop_servers(self) -> None:
+        """Have the servers of this process end as after Ctrl+C."""
+        for server in list(self._servers.values()):
+            server.should_exit = True
+            self.told(interpreter.CTRL_C, server.config.timeout_graceful_shutdown or 0.0)
 
     # -- one process -------------------------------------------------------------------------------------------------
 
