@@ -1,8 +1,9 @@
 """How programs end, bare and under leakagent: time from the order to end until the end, status, and what still ran.
 
-    python benchmarks/exit.py --python PYTHON [--python PYTHON...] [--markdown OUT]
+    python benchmarks/exit.py --python PYTHON [--python PYTHON...] [--pairs N] [--markdown OUT]
 
-The programs and the ways to end them are those of ``tests/process/exit_matrix.py``, whose rows are asserted by order and status in a
+The first table is about programs that leave nothing: how much longer their end takes under leakagent, as the median (and the worst) of ``--pairs``
+pairs, one of which ran right after the other.  The second shows what programs leave behind.  The programs and the ways to end them are those of ``tests/process/exit_matrix.py``, whose rows are asserted by order and status in a
 test.  Times are those of one run each, on whatever machine this is: read them as ratios.  A program that has not ended after
 `LIMIT` seconds is killed: "hangs".
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 import runpy
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 8.0
+WAIT = "import time\nwhile True: time.sleep(0.01)\n"
 
 
 def end(python: str, program: Path, signals: tuple[int, ...], *, agent: bool) -> str:
@@ -67,18 +71,55 @@ def table(python: str, matrix: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
+def seconds(python: str, program: Path, number: int, *, agent: bool) -> float:
+    """Return how long a program takes to end when it has printed its last word, or was sent a signal."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [python, "-u", *(["-m", "leakagent"] if agent else []), str(program)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() not in {b"ready\n", b""}:
+            pass
+        if number:
+            time.sleep(0.1)  # it waits by then
+        begin = time.monotonic()
+        if number:
+            process.send_signal(number)
+        process.wait(60)
+        return time.monotonic() - begin
+
+
+def delays(python: str, matrix: dict[str, object], pairs: int) -> str:
+    """Return the table of one interpreter about programs that leave nothing."""
+    clean, ends = matrix["CLEAN"], {"normal": 0, "SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
+    assert isinstance(clean, dict)
+    lines = ["| nothing left behind | " + " | ".join(ends) + " |", "|---|" + "---|" * len(ends)]
+    with tempfile.TemporaryDirectory(prefix="leakagent-exit-") as folder:
+        path = Path(folder, "app.py")
+        for name, text in clean.items():
+            cells = []
+            for number in ends.values():
+                path.write_text(f"{text}\nprint('ready')\n" + (WAIT if number else ""), encoding="utf-8")
+                found = [[seconds(python, path, number, agent=agent) for agent in (False, True)] for _ in range(pairs)]
+                more = sorted(with_agent - bare for bare, with_agent in found)
+                bare = statistics.median(bare for bare, _ in found)
+                cells.append(f"{bare * 1000:.0f} ms {more[len(more) // 2] * 1000:+.0f} ms (worst {more[-1] * 1000:+.0f})")
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Print a table per interpreter, and write all of them as one document."""
     parser = argparse.ArgumentParser(description="How programs end, bare and under leakagent.")
     parser.add_argument("--python", action="append", help="an interpreter; may be given several times")
+    parser.add_argument("--pairs", type=int, default=20, help="runs of each program that leaves nothing, bare and under leakagent")
     parser.add_argument("--markdown", type=Path, help="where the document is written")
     options = parser.parse_args()
     matrix = runpy.run_path(str(ROOT / "tests" / "process" / "exit_matrix.py"))
     parts = ["# How programs end", (__doc__ or "").split("\n\n", 2)[2].strip()]
     for python in options.python or [sys.executable]:
         version = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.strip()
-        parts += [f"## {version}", table(python, matrix)]
-        print("\n\n".join(parts[-2:]), flush=True)
+        parts += [f"## {version}", delays(python, matrix, options.pairs), table(python, matrix)]
+        print("\n\n".join(parts[-3:]), flush=True)
     if options.markdown:
         options.markdown.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return 0

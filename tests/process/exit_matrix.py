@@ -30,6 +30,22 @@ LEFT = {
     "the loop's executor": "",
 }
 
+#: Programs that leave nothing, for the times of ``benchmarks/exit.py``.
+CLEAN = {
+    "an empty program": "",
+    "asyncio.run": "import asyncio\nasyncio.run(asyncio.sleep(0))",
+    "a pool in its `with`": (
+        "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(4) as pool: list(pool.map(abs, range(100)))"
+    ),
+    "joined threads": (
+        "import threading\nthreads = [threading.Thread(target=int) for _ in range(20)]\n"
+        "for thread in threads: thread.start()\nfor thread in threads: thread.join()"
+    ),
+    "a joined child": (
+        "import multiprocessing\nchild = multiprocessing.get_context('fork').Process(target=int)\nchild.start()\nchild.join()"
+    ),
+}
+
 #: End -> the signals that are sent, the last line of the program, and the status that it ends with.
 ENDS: dict[str, tuple[tuple[int, ...], str, int]] = {
     "normal": ((), "", 0),
