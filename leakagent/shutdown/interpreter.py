@@ -937,6 +937,7 @@ def private_names() -> dict[str, bool]:
             "ThreadPoolExecutor._work_queue": hasattr(pool, "_work_queue"),
             "ThreadPoolExecutor._threads": hasattr(pool, "_threads"),
             "concurrent.futures.thread._worker": hasattr(futures_thread, "_worker"),
+            "sys._current_exceptions": hasattr(sys, "_current_exceptions"),
             "asyncio.runners._cancel_all_tasks": hasattr(asyncio.runners, "_cancel_all_tasks"),
             "asyncio.Task._fut_waiter": hasattr(asyncio.Task, "_fut_waiter"),
             "asyncio.Task._log_traceback": hasattr(asyncio.Task, "_log_traceback"),
