@@ -111,7 +111,7 @@ def main() -> int:
     """Print a table per interpreter, and write all of them as one document."""
     parser = argparse.ArgumentParser(description="How programs end, bare and under leakagent.")
     parser.add_argument("--python", action="append", help="an interpreter; may be given several times")
-    parser.add_argument("--pairs", type=int, default=20, help="runs of each program that leaves nothing, bare and under leakagent")
+    parser.add_argument("--pairs", type=int, default=20, help="pairs of runs of each program that leaves nothing")
     parser.add_argument("--markdown", type=Path, help="where the document is written")
     options = parser.parse_args()
     matrix = runpy.run_path(str(ROOT / "tests" / "process" / "exit_matrix.py"))

@@ -125,7 +125,8 @@ class Ending:
 
     def arm(self) -> None:
         """Have the process ended by force when the budget is over."""
-        self.watchdog.arm(self.agent.settings.budget)
+        settings = self.agent.settings
+        self.watchdog.arm(settings.budget, state.spent(settings.grace))
 
     def _hurry(self) -> None:
         """Give up what has not begun, and end the children."""

@@ -163,6 +163,8 @@ class Tasks:
             late.append(True)
             loop.stop()
 
+        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            state.interrupted(self.grace)
         timer = loop.call_later(self.grace, give_up)
         begin = time.monotonic()
         try:

@@ -102,6 +102,7 @@ class Executors:
         def deadline() -> float | None:
             end = state.deadline(self.grace)
             if end is None and interpreter.is_interrupted(loop_thread):
+                state.interrupted(self.grace)
                 end = begin + self.grace
             if end is not None:
                 self.end_loops(threads)
@@ -135,6 +136,7 @@ class Executors:
             return True
         pool.shutdown(wait=False, cancel_futures=True)
         end = time.monotonic() + self.grace
+        state.interrupted(self.grace)
         try:
             for thread in threads:
                 thread.join(max(0.0, end - time.monotonic()))

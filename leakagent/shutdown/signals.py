@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: Seconds that the main thread gets to take a signal that is pending.
+_PENDING = 0.5
+
+#: Seconds that may lie between the end of one wait and the next one.
+_BETWEEN = 1.0
+
 _CALLBACKS = {
     ("leakagent.instrumentation.task_window", "_on_collection"),
     ("leakagent.core.registry", "__call__"),
@@ -73,6 +79,20 @@ class State:
     asked = 0
     asked_since = 0.0
     _asked_until = 0.0
+    #: When the agent has first and last waited for something on the way out of Ctrl+C.
+    _interrupted = (0.0, 0.0)
+
+    def interrupted(self, grace: float) -> None:
+        """Note that somebody waits, for the grace at most, on the way out of Ctrl+C; waits that follow on one another belong to one end."""
+        first, last = self._interrupted
+        now = time.monotonic()
+        self._interrupted = (first if now - last <= grace + _BETWEEN else now), now
+
+    def spent(self, grace: float) -> float:
+        """Return how many seconds the end has taken already that has come by Ctrl+C."""
+        first, last = self._interrupted
+        now = time.monotonic()
+        return now - first if self.number == interpreter.CTRL_C and now - last <= grace + _BETWEEN else 0.0
 
     def set(self, number: int) -> None:
         """Note the signal that ends the process; the first one counts."""
@@ -83,6 +103,7 @@ class State:
         """Forget it: this is a forked child."""
         self.number, self.since, self.raised, self.postponed = 0, 0.0, False, False
         self.asked, self.asked_since, self._asked_until = 0, 0.0, 0.0
+        self._interrupted = (0.0, 0.0)
 
     def ask(self, number: int, seconds: float, since: float = 0.0) -> None:
         """Note that a server has ended since it was told to by a signal.
@@ -183,7 +204,7 @@ class Signals:
     def take_back(self) -> None:
         """Take the signals again that event loops have handed back, as asyncio (default action) or as uvloop does (still there)."""
         for number in list(self._lent):
-            loop = getattr(interpreter.handler_of(number), "__self__", None)
+            loop: Any = getattr(interpreter.handler_of(number), "__self__", None)
             left = hasattr(loop, "is_closed") and loop.is_closed()
             if (left or interpreter.has_default_action(number)) and interpreter.set_handler(number, self._came):
                 self._lent.discard(number)
@@ -338,4 +359,9 @@ def die_by(number: int) -> None:
         os._exit(status)
     interpreter.restore_default_action(number)
     os.kill(os.getpid(), number)
+    # The same one may be pending already, sent while it had a handler: ours is dropped then, and that one is the main thread's.
+    end = time.monotonic() + (0.0 if interpreter.in_main_thread() else _PENDING)
+    while time.monotonic() < end:
+        time.sleep(0.01)
+        os.kill(os.getpid(), number)
     os._exit(128 + number)

@@ -46,19 +46,19 @@ class Watchdog:
         self._armed: _thread.LockType | None = None
         self._faulthandler = False
 
-    def arm(self, seconds: float) -> None:
-        """Force the end of the process in ``seconds`` unless `disarm` is called before."""
+    def arm(self, seconds: float, spent: float = 0.0) -> None:
+        """Force the end of the process in ``seconds``, of which some are ``spent``, unless `disarm` is called before."""
         if self._armed is not None:
             return
         self._armed = lock = _thread.allocate_lock()
         lock.acquire()
         try:
-            _thread.start_new_thread(self._watch, (lock, seconds))
+            _thread.start_new_thread(self._watch, (lock, seconds, max(0.0, seconds - spent)))
         except RuntimeError:
             import faulthandler
 
             try:
-                faulthandler.dump_traceback_later(seconds, exit=True)
+                faulthandler.dump_traceback_later(max(0.1, seconds - spent), exit=True)
                 self._faulthandler = True
             except (RuntimeError, ValueError, AttributeError, OSError):
                 return  # no usable stderr: nothing is left to force the end with
@@ -74,8 +74,8 @@ class Watchdog:
             self._armed.release()
             self._armed = None
 
-    def _watch(self, lock: _thread.LockType, seconds: float) -> None:
-        if not lock.acquire(timeout=seconds):
+    def _watch(self, lock: _thread.LockType, seconds: float, left: float) -> None:
+        if not lock.acquire(timeout=left):
             self._force(seconds)
 
     def watch(self, seconds: float, spent: float = 0.0) -> None:

@@ -594,3 +594,21 @@ finally:
     # What the program loses itself is still told as Python tells it.
     assert "<function Other.__del__" in running.errors
     assert running.errors.count("Exception ignored") == 1
+
+
+def test_one_budget_for_all_that_follows_ctrl_c(started: Callable[..., Started]) -> None:
+    # The executor's grace is spent when the main thread has ended: the exit handler gets what is left of the budget.
+    text = HEAD + (
+        "def last():\n    started = time.monotonic()\n    print('last')\n"
+        "    while True:\n        time.sleep(0.05)\n        open('seconds', 'w').write(str(time.monotonic() - started))\n"
+        "atexit.register(last)\nimport asyncio\n"
+        "async def main():\n    job = asyncio.to_thread(time.sleep, 3600)\n    print('ready')\n    await job\nasyncio.run(main())\n"
+    )
+    running = started(text, LEAKAGENT_GRACE="5", LEAKAGENT_BUDGET="8")
+    running.until("ready")
+    running.send(signal.SIGINT)
+    assert running.end() == -signal.SIGINT, running.errors
+    assert running.lines == ["ready", "last"]
+    assert "the end after SIGINT took longer than 8 s" in running.errors
+    # It would have had eight seconds.
+    assert float((running.path.parent / "seconds").read_text()) < 7

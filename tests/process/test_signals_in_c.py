@@ -22,9 +22,16 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_it_ends_when_the_budget_is_over(number: int, started: Callable[..., Started]) -> None:
-    running = started(IN_C.format(more=""), LEAKAGENT_BUDGET="1")
+ALARMS = "signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)"
+
+
+@pytest.mark.parametrize(
+    ("number", "more"),
+    [(signal.SIGTERM, ""), (signal.SIGHUP, ""), (signal.SIGTERM, ALARMS)],
+    ids=["SIGTERM", "SIGHUP", "among others"],
+)
+def test_it_ends_when_the_budget_is_over(number: int, more: str, started: Callable[..., Started]) -> None:
+    running = started(IN_C.format(more=more), LEAKAGENT_BUDGET="1")
     running.until("ready")
     running.send(number)
     assert running.end() == -number, running.errors
