@@ -694,6 +694,16 @@ def block_all() -> None:
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
 
+def take_pending(number: int) -> None:
+    """Take a signal in this thread that waits for another one to run, as it does if it was sent while it still had a handler.
+
+    The kernel has told one thread, which may not run for long, and drops the same signal until then; a thread whose mask changes looks itself.
+    """
+    if hasattr(_signal, "pthread_sigmask"):
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, [number])
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [number])
+
+
 def set_blocked(numbers: set[int]) -> None:
     """Block these signals in the calling thread and no others; what has come in the meantime is handled before this returns."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, numbers)

@@ -158,8 +158,6 @@ class Noticer(Watcher):
             while self.handled_at < begin - _EARLIER and self.is_ours(came[0]):
                 waited = time.monotonic() - begin
                 if waited > self._budget or (len(came) > 1 and waited > MOMENT):
-                    # Else the signal that ends the process could come after its status.
-                    interpreter.set_blocked(set())
                     (self.cut_off if waited > self._budget else self.die)(came[-1])
                 if turn.bell.acquire(timeout=_POLL):
                     return True

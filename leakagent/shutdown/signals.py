@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-#: Seconds that the main thread gets to take a signal that is pending.
-_PENDING = 0.5
-
 #: Seconds that may lie between the end of one wait and the next one.
 _BETWEEN = 1.0
 
@@ -353,15 +350,11 @@ def _current_task() -> Any:  # noqa: ANN401 - a task
 
 
 def die_by(number: int) -> None:
-    """End the process by a signal's default action, here and now; with a status where that has none (process 1, a mask)."""
+    """End the process by a signal's default action, here and now; with a status where that has none (process 1)."""
     status = interpreter.status_by(number)
     if status is not None:
         os._exit(status)
     interpreter.restore_default_action(number)
     os.kill(os.getpid(), number)
-    # The same one may be pending already, sent while it had a handler: ours is dropped then, and that one is the main thread's.
-    end = time.monotonic() + (0.0 if interpreter.in_main_thread() else _PENDING)
-    while time.monotonic() < end:
-        time.sleep(0.01)
-        os.kill(os.getpid(), number)
+    interpreter.take_pending(number)
     os._exit(128 + number)
