@@ -114,6 +114,8 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=20, help="pairs of runs of each program that leaves nothing")
     parser.add_argument("--markdown", type=Path, help="where the document is written")
     options = parser.parse_args()
+    # In the background of a shell Ctrl+C is ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     matrix = runpy.run_path(str(ROOT / "tests" / "process" / "exit_matrix.py"))
     parts = ["# How programs end", (__doc__ or "").split("\n\n", 2)[2].strip()]
     for python in options.python or [sys.executable]:
