@@ -211,15 +211,13 @@ ODD_MOMENTS = {
     "imports": "while True:\n    for name in ('json', 'decimal', 'fractions'): sys.modules.pop(name, None)\n    import json, fractions",
     "starts of threads": "while True:\n    thread = threading.Thread(target=int)\n    thread.start()\n    thread.join()",
     "pools": "while True:\n    with ThreadPoolExecutor(1) as pool: pool.submit(int)",
-    "loops": "while True: asyncio.run(asyncio.sleep(0))",
     "busy loop": "async def spin():\n    while True: await asyncio.sleep(0)\nasyncio.run(spin())",
-    "processes": "import subprocess\nwhile True: subprocess.run([sys.executable, '-S', '-E', '-c', ''])",
 }
 
 
 @pytest.mark.parametrize("moment", ODD_MOMENTS)
 def test_a_signal_at_an_odd_moment(moment: str, started: Callable[..., Started]) -> None:
-    running = started(HEAD + "print('ready')\n" + ODD_MOMENTS[moment], LEAKAGENT_SUBPROCESSES="keep")
+    running = started(HEAD + "print('ready')\n" + ODD_MOMENTS[moment])
     running.until("ready")
     running.send(signal.SIGTERM)
     assert running.end() == -signal.SIGTERM, running.errors

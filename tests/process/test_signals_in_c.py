@@ -31,13 +31,13 @@ ALARMS = "signal.signal(signal.SIGALRM, lambda *_: None); signal.setitimer(signa
     ids=["SIGTERM", "SIGHUP", "among others"],
 )
 def test_it_ends_when_the_budget_is_over(number: int, more: str, started: Callable[..., Started]) -> None:
-    running = started(IN_C.format(more=more), LEAKAGENT_BUDGET="1")
+    running = started(IN_C.format(more=more), LEAKAGENT_BUDGET="0.3")
     running.until("ready")
     running.send(number)
     assert running.end() == -number, running.errors
     assert running.lines == ["ready"]
     name = signal.Signals(number).name
-    assert f"leakagent: the end after {name} took longer than 1 s and is cut off here:" in running.errors
+    assert f"leakagent: the end after {name} took longer than 0.3 s and is cut off here:" in running.errors
     assert 'app.py", line 5' in running.errors
 
 
@@ -54,7 +54,7 @@ def test_the_second_signal_ends_it_at_once(started: Callable[..., Started]) -> N
 
 def test_what_is_left_is_told(started: Callable[..., Started]) -> None:
     more = "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\npool.submit(int).result()"
-    running = started(IN_C.format(more=more), LEAKAGENT_BUDGET="1")
+    running = started(IN_C.format(more=more), LEAKAGENT_BUDGET="0.3")
     running.until("ready")
     running.send(signal.SIGTERM)
     assert running.end() == -signal.SIGTERM, running.errors
