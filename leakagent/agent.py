@@ -152,7 +152,7 @@ class Agent:
 
     def _has_work(self) -> None:
         """Start what a program gets with its first piece of background work."""
-        noticer.needed()
+        guard.call(noticer.part, noticer.needed)
         if self._offers_live:
             guard.call("live", self._offer_live)
 

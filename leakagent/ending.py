@@ -203,11 +203,11 @@ class Ending:
             if all(task.done() for task in pending):
                 loop.stop()
             else:
-                loop.call_later(LOOK_AFTER, stop, loop, pending)
+                loop.call_later(LOOK_AFTER, guard.call, "event loops", stop, loop, pending)
 
         for loop in stalls.loops.running():
             with suppress(RuntimeError):  # closed in this moment
-                loop.call_soon_threadsafe(end, loop)
+                loop.call_soon_threadsafe(guard.call, "event loops", end, loop)
 
     # -- the forced end, called by the watchdog in its own thread ----------------------------------------------------
 

@@ -164,7 +164,7 @@ class Tasks:
             loop.stop()
 
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):
-            state.interrupted(self.grace)
+            guard.call("asyncio loops", state.interrupted, self.grace)
         timer = loop.call_later(self.grace, give_up)
         begin = time.monotonic()
         try:

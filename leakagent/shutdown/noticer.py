@@ -108,7 +108,8 @@ class Noticer(Watcher):
             if self._writing < 0:
                 return previous
             if args and args[0] == -1:
-                original(self._writing, warn_on_full_buffer=False)
+                with suppress(OSError, ValueError):  # the program has closed it
+                    original(self._writing, warn_on_full_buffer=False)
             return -1 if previous == self._writing else previous
 
         return set_wakeup_fd
@@ -133,17 +134,13 @@ class Noticer(Watcher):
     def _run(self, turn: Turn) -> None:
         turn.native_id = _thread.get_native_id()
         interpreter.block_all()
-        try:
-            while self._turn is turn and self.part not in guard.disabled:
+        while self._turn is turn and self.part not in guard.disabled:
+            try:
                 numbers = os.read(self._reading, 64)
-                if not numbers:
-                    return
-                if guard.call(self.part, self._await_handler, turn, numbers):
-                    return
-        except OSError:  # the program has closed it
-            return
-        finally:
-            turn.ended.release()
+            except OSError:  # the program has closed it
+                return
+            if not numbers or self._await_handler(turn, numbers):
+                return
 
     def _await_handler(self, turn: Turn, numbers: bytes) -> bool:
         """Wait until the handler has run; return whether the thread is to end."""
