@@ -20,6 +20,7 @@ from .shutdown import interpreter
 from .shutdown.closing import (
     CHILD_SECONDS,
     CLIENT_SECONDS,
+    GIVEN_UP,
     LOOK_AFTER,
     QUIET_SHARE,
     Stages,
@@ -105,6 +106,9 @@ class Ending:
         if not state.number and self.agent.signals.main_has_ended and not hasattr(sys, "ps1"):
             # Ctrl+C counts: the program was asked to end.  A console keeps the last one that was pressed in it.
             state.set(self.agent.exit_status()[1] or 0)
+            if state.number and "executors" in self.agent.parts:
+                # A second Ctrl+C got the main thread out of that wait.
+                GIVEN_UP.update(self.agent.parts["executors"].main_waits_for)
         if self.agent.signals.main_has_ended:
             for server in self._servers():
                 guard.call("servers", server.finish)

@@ -14,6 +14,7 @@ own constructor, and ended by ``terminate``, ``close`` or ``with``.
 
 from __future__ import annotations
 
+import sys
 import time
 import weakref
 
@@ -52,6 +53,8 @@ class Executors:
         self.quiet = settings.budget * QUIET_SHARE
         #: Has the event loops that run in some threads end, after a signal (`leakagent.ending`).
         self.end_loops: Callable[[list[Thread]], None] = lambda _threads: None
+        #: Workers that an event loop of the main thread waits for at its end.
+        self.main_waits_for: list[Thread] = []
         self._cancelling = False
         self._bases: list[type] = []
         #: Workers of thread pools that were shut down: a job that never ends keeps the process from ending all the same.
@@ -108,14 +111,15 @@ class Executors:
                 self.end_loops(threads)
             return end
 
-        GIVEN_UP.update(
-            wait_like_python(
-                lambda: [thread for thread in threads if thread.is_alive()],
-                self.quiet,
-                deadline,
-                waiting=loop_thread,
+        of_main = loop_thread == sys.modules["threading"].main_thread().native_id
+        self.main_waits_for = threads if of_main else []
+        try:
+            left = wait_like_python(
+                lambda: [thread for thread in threads if thread.is_alive()], self.quiet, deadline, waiting=loop_thread
             )
-        )
+        finally:
+            self.main_waits_for = []
+        GIVEN_UP.update(left)
         return True
 
     def _make_exit(self, original: Callable[..., Any]) -> Callable[..., Any]:
