@@ -156,8 +156,8 @@ class Watcher:
     def wake(self) -> None:
         """Get the thread out of what it waits for besides its bell."""
 
-    def stop(self) -> None:
-        """End the thread and wait until it has ended."""
+    def stop(self, *, uncounted: bool = True) -> None:
+        """End the thread and wait until it has ended, and is ``uncounted`` by the kernel as well."""
         turn, self._turn = self._turn, None
         if turn is None:
             return
@@ -166,7 +166,7 @@ class Watcher:
         if turn.native_id == _thread.get_native_id():
             return  # a look itself forks
         end = time.monotonic() + END_SECONDS
-        if turn.ended.acquire(timeout=END_SECONDS):
+        if turn.ended.acquire(timeout=END_SECONDS) and uncounted:
             # It has left Python, and is not yet gone from what the kernel counts.
             while os.path.exists(f"/proc/self/task/{turn.native_id}") and time.monotonic() < end:
                 time.sleep(0.0002)
@@ -174,7 +174,7 @@ class Watcher:
     def end(self) -> None:
         """End the thread for good: the program ends, or the agent is taken out."""
         self._enabled = False
-        self.stop()
+        self.stop(uncounted=False)
         self.looks.clear()
         self.on_need = None
         if self._collector is not None and self._on_collection in self._collector.callbacks:
