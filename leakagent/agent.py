@@ -83,9 +83,7 @@ class Agent:
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
         self.live: Live | None = None
-        self._offers_live = False
-        if settings.live and settings.level != "off" and sys.platform == "linux":
-            self._offers_live = True
+        self._offers_live = settings.live and settings.level != "off" and sys.platform == "linux"
         watcher.on_need = self.registry.on_add = self._has_work
 
     def start(self) -> None:

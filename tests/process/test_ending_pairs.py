@@ -223,19 +223,3 @@ def test_a_signal_at_an_odd_moment(moment: str, started: Callable[..., Started])
     assert running.end() == -signal.SIGTERM, running.errors
     assert running.lines == ["ready", "first exit handler"], running.errors
     assert running.report["agent"]["disabled"] == []
-
-
-def test_ctrl_c_twice_while_a_pool_is_left(started: Callable[..., Started]) -> None:
-    # The grace is longer than the test may take: it is not begun again at the end of the program.
-    text = HEAD + (
-        "with ThreadPoolExecutor(1) as pool:\n    pool.submit(time.sleep, 3600)\n    print('ready')\n"
-        "    try:\n        while True: time.sleep(0.05)\n    finally: print('leaves')\n"
-    )
-    running = started(text, LEAKAGENT_GRACE="300", LEAKAGENT_BUDGET="300")
-    running.until("ready")
-    running.send(signal.SIGINT)
-    running.until("leaves")
-    running.sent = False
-    running.send(signal.SIGINT)
-    assert running.end() == -signal.SIGINT, running.errors
-    assert running.lines == ["ready", "leaves", "first exit handler"]
