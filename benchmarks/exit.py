@@ -119,7 +119,8 @@ def main() -> int:
     parts = ["# How programs end", (__doc__ or "").split("\n\n", 2)[2].strip()]
     for python in options.python or [sys.executable]:
         version = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.strip()
-        parts += [f"## {version}", delays(python, matrix, options.pairs), table(python, matrix)]
+        machine = f"({os.cpu_count()} processors, load {os.getloadavg()[0]:.0f})"
+        parts += [f"## {version} {machine}", delays(python, matrix, options.pairs), table(python, matrix)]
         print("\n\n".join(parts[-3:]), flush=True)
     if options.markdown:
         options.markdown.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
