@@ -564,13 +564,14 @@ class Ending:
         threads = self.agent.parts.get("threads")
         for thread in self.agent.parts["posthog"].given_up if "posthog" in self.agent.parts else ():
             self._note_stuck(thread)
-        workers = set(interpreter.worker_threads()).union(*(server.threads for server in self._servers()))
+        of_servers: set[Thread] = set().union(*(server.threads for server in self._servers()))
+        workers = of_servers.union(interpreter.worker_threads())
         pools = self.agent.parts.get("executors")
         of_pools: dict[int, tuple[Record, list[str]]] = {}
         found = []
         for thread in [*self._stuck, *(thread for thread in self._ended_loops if thread not in self._stuck)]:
             where = self._stuck.get(thread)
-            pool = None if pools is None or where is None else pools.shut_down_pool_of(thread)
+            pool = None if pools is None or where is None or thread in of_servers else pools.shut_down_pool_of(thread)
             if pool is not None:
                 of_pools.setdefault(pool.id, (pool, []))[1].append(f"a worker was stuck at {where}")
                 continue

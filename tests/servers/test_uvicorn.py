@@ -97,7 +97,7 @@ TOLD = {
     "none": [],
     "pending": [("outlived_scope", "asyncio.task", "pending", "cancelled")],
     "swallow": [("refused_cleanup", "asyncio.task", "swallow", "released")],
-    "thread": [("blocks_exit", "thread", "", "released"), ("outlived_scope", "asyncio.task", "thread", "cancelled")],
+    "thread": [("blocks_exit", "thread_pool", "", "released"), ("outlived_scope", "asyncio.task", "thread", "cancelled")],
     "gather": [("blocks_exit", "asyncio.task", "gather", "cancelled")],
     "stream": [("blocks_exit", "asyncio.task", "stream", "cancelled")],
     "bg": [("blocks_exit", "asyncio.task", "stream", "cancelled")],
