@@ -1,7 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo test check corpus faults wheel clean
+.PHONY: demo test check corpus downstream faults wheel clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -14,6 +14,9 @@ check:
 
 corpus:
 	@$(PYTHON) .ci/test.py corpus
+
+downstream:
+	@$(PYTHON) .ci/test.py downstream
 
 faults:
 	@$(PYTHON) .ci/test.py faults

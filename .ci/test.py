@@ -5,6 +5,7 @@
     python .ci/test.py demo          the demo, bare and under the agent
     python .ci/test.py corpus        small programs with and without leaks: how many are told rightly; writes docs/corpus.md
     python .ci/test.py faults        every function of the agent broken, one at a time; writes docs/faults.md
+    python .ci/test.py downstream    other people's test suites with and without the agent; writes docs/downstream.md
     python .ci/test.py wheel         build the wheel into dist/
     python .ci/test.py pin           write .ci/constraints*.txt: today's versions of all that pyproject.toml requires
 
@@ -49,6 +50,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 #: The application tests run in this one, for which all applications have wheels.
 APPS_VERSION = "3.11"
+#: Other people's test suites run in this one.
+DOWNSTREAM_VERSION = "3.13"
 CI = os.environ.get("CI") == "true"
 #: Prints a folder with a real OpenTelemetry Collector; without it one on the PATH is used.
 STACK = Path(os.environ.get("LEAKAGENT_OTEL_STACK", ROOT.parent / "shared" / "tools" / "otel-stack"))
@@ -77,7 +80,7 @@ APPLICATIONS = {
 #: Tests that the other environments leave out.
 APPLICATION_TESTS = ("tests/apps", "tests/corpus", "tests/faults", "tests/otel")
 
-KEPT_DAYS = {"run": 1, **dict.fromkeys([*ENVIRONMENTS, "build"], 14)}
+KEPT_DAYS = {"run": 1, **dict.fromkeys([*ENVIRONMENTS, "build", "downstream"], 14)}
 
 #: More failed tests than this in one environment are no chance.
 FEW = 2
@@ -564,6 +567,17 @@ def faults(arguments: list[str]) -> int:
     return _run_script("tests/faults/everywhere.py", arguments or ["--write", "docs/faults.md"])
 
 
+def downstream(arguments: list[str]) -> int:
+    """Run other people's test suites with and without the agent, and write the page of the documentation."""
+    pythons = find_pythons([DOWNSTREAM_VERSION])
+    if not pythons:
+        message = f"not on this machine: Python {DOWNSTREAM_VERSION}"
+        raise CannotError(message)
+    with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder:
+        wanted = arguments or ["--write", "docs/downstream.md"]
+        return pythons[0].run("tests/downstream/recipes.py", "--wheel", str(build_wheel(Path(folder))), *wanted)
+
+
 def _run_script(script: str, arguments: list[str]) -> int:
     here = next(iter(find_pythons([APPS_VERSION])), this_python())
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
@@ -620,7 +634,7 @@ def _pin(path: Path, names: dict[str, list[str]], pythons: list[Python]) -> None
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "faults": faults, "wheel": wheel, "pin": pin}
+COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "faults": faults, "downstream": downstream, "wheel": wheel, "pin": pin}
 
 
 def main() -> int:

@@ -1,0 +1,289 @@
+"""Other people's test suites under the agent, compared test by test with a run without it.
+
+    python tests/downstream/recipes.py --wheel leakagent.whl [--write docs/downstream.md] [NAME...]
+
+A recipe is a project's own tests at one version: from its source distribution, or CPython's, from the interpreter.  Each runs in an
+environment of its own, once as it is and once with ``LEAKAGENT=1``.  A test that passes without the agent and fails with it runs again, alone, both ways:
+what fails then with the agent only is a new failure.  The suites' own failures and skips are the same on both sides, and count for nothing.
+Standard library only; environments are kept in the same folder as those of ``.ci/test.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+#: Seconds for one run of a suite; generous, since machines can be ten times slower.
+DEADLINE = 3600.0
+
+#: More new failures than this are not run again: they are no chance.
+FEW = 40
+
+_DROPPED = ("LEAKAGENT", "_LEAKAGENT", "OTEL_", "PYTHON", "COVERAGE", "PYTEST")
+
+
+class Recipe:
+    """How the tests of one project are run.
+
+    Attributes:
+        name: What it is called here.
+        project: Requirement whose source distribution is unpacked; empty for CPython's own tests.
+        needs: Further requirements.
+        tests: Arguments for pytest, or modules of CPython's tests.
+
+    """
+
+    def __init__(self, name: str, project: str, needs: list[str], tests: list[str]) -> None:
+        """Note a recipe."""
+        self.name = name
+        self.project = project
+        self.needs = needs
+        self.tests = tests
+
+
+RECIPES = [
+    Recipe(
+        "starlette",
+        "starlette==1.3.1",
+        [
+            "pytest==8.4.2",
+            "anyio==4.14.1",
+            "httpx==0.28.1",
+            "itsdangerous",
+            "jinja2",
+            "python-multipart",
+            "pyyaml",
+            "trio",
+            "httpx2",
+        ],
+        ["tests"],
+    ),
+    Recipe(
+        "uvicorn",
+        "uvicorn==0.51.0",
+        [
+            "pytest==8.4.2",
+            "pytest-mock",
+            "pytest-timeout",
+            "httpx==0.28.1",
+            "websockets",
+            "wsproto",
+            "httptools",
+            "uvloop",
+            "watchfiles",
+            "python-dotenv",
+            "pyyaml",
+            "a2wsgi",
+            "trustme",
+            "cryptography",
+            "typing-extensions",
+            "anyio",
+            "trio",
+            "h11",
+        ],
+        ["tests"],
+    ),
+    Recipe(
+        "anyio",
+        "anyio==4.14.1",
+        ["pytest>=9.0.1", "pytest-mock", "trio", "uvloop", "hypothesis", "trustme", "psutil", "blockbuster", "exceptiongroup"],
+        ["tests", "-m", "not network"],
+    ),
+    Recipe("joblib", "joblib==1.5.3", ["pytest==8.4.2", "threadpoolctl", "numpy"], ["joblib/test"]),
+    Recipe("cpython-asyncio", "", [], ["test_asyncio"]),
+    Recipe("cpython-futures", "", [], ["test_concurrent_futures"]),
+    Recipe("cpython-threading", "", [], ["test_threading", "test_signal", "test_subprocess"]),
+    Recipe(
+        "cpython-multiprocessing",
+        "",
+        [],
+        [
+            "test_multiprocessing_fork",
+            "test_multiprocessing_spawn",
+            "test_multiprocessing_forkserver",
+            "test_multiprocessing_main_handling",
+        ],
+    ),
+]
+
+
+class Suite:
+    """A recipe that is ready to run: an interpreter of its own with the project, its tests' needs and leakagent."""
+
+    def __init__(self, recipe: Recipe, wheel: Path) -> None:
+        """Make the environment if it is not there, and install the wheel into it."""
+        self.recipe = recipe
+        key = hashlib.sha256("\n".join([sys.version, recipe.project, *recipe.needs]).encode()).hexdigest()[:16]
+        self.home = cache() / f"downstream-{recipe.name}-{key}"
+        self.python = self.home / "venv" / "bin" / "python"
+        if not (self.home / ".ready").exists():
+            shutil.rmtree(self.home, ignore_errors=True)
+            self.home.mkdir(parents=True)
+            self._make()
+        (self.home / ".ready").touch()
+        self._pip("install", "--force-reinstall", "--no-deps", str(wheel))
+
+    def _make(self) -> None:
+        must([sys.executable, "-m", "venv", str(self.home / "venv")])
+        if self.recipe.project:
+            with tempfile.TemporaryDirectory() as folder:
+                self._pip("download", "--no-deps", "--no-binary", ":all:", "-d", folder, self.recipe.project)
+                with tarfile.open(next(Path(folder).glob("*.tar.gz"))) as archive:
+                    archive.extractall(self.home, filter="data")
+            next(path for path in self.home.iterdir() if path.name != "venv").rename(self.home / "source")
+            self._pip("install", self.recipe.project, *self.recipe.needs)
+        self._pip("install", "wrapt", "psutil", "opentelemetry-api", "opentelemetry-sdk")
+
+    def _pip(self, *words: str) -> None:
+        must([str(self.python), "-m", "pip", "--disable-pip-version-check", "-q", *words])
+
+    def run(self, *, agent: bool, only: list[str] | None = None) -> dict[str, str]:
+        """Run the tests, or ``only`` some, and return the outcome of each by its name."""
+        with tempfile.TemporaryDirectory(prefix="leakagent-downstream-") as folder:
+            results = Path(folder, "results.xml")
+            kept = {key: value for key, value in os.environ.items() if not key.startswith(_DROPPED)}
+            if agent:
+                kept.update(LEAKAGENT="1", LEAKAGENT_REPORT="off")
+            with Path(folder, "output").open("w+", encoding="utf-8", errors="replace") as output:
+                self._execute(self._command(results, only), kept, output)
+                output.seek(0)
+                said = [line.strip() for line in output if line.startswith("leakagent:")]
+            found = read(results)
+        if not found:
+            found["(no results)"] = "failed"
+        if said:
+            found[f"(standard error is free of leakagent) {said[0]}"] = "failed"
+        return found
+
+    def _command(self, results: Path, only: list[str] | None) -> list[str]:
+        if not self.recipe.project:
+            chosen = [word for name in only or [] for word in ("-m", name)]
+            return [str(self.python), "-m", "test", "-j1", "--timeout=900", f"--junit-xml={results}", *chosen, *self.recipe.tests]
+        words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:leakagent", "-o", "faulthandler_timeout=600"]
+        return [str(self.python), *words, "-o", "junit_family=xunit1", f"--junit-xml={results}", *(only or self.recipe.tests)]
+
+    def _execute(self, command: list[str], environ: dict[str, str], output: object) -> None:
+        folder = self.home / "source" if self.recipe.project else self.home
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # type: ignore[call-overload]
+        try:
+            process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class Comparison:
+    """A suite without and with the agent.
+
+    Attributes:
+        recipe: Which one.
+        tests: How many tests passed without the agent.
+        new: Those that fail with it, also alone.
+        unstable: Those that failed with it and passed when they ran again, or failed without it as well.
+
+    """
+
+    def __init__(self, suite: Suite) -> None:
+        """Run the suite both ways."""
+        self.recipe = suite.recipe
+        bare, agent = suite.run(agent=False), suite.run(agent=True)
+        passed = {name for name, outcome in bare.items() if outcome == "passed"}
+        self.tests = len(passed)
+        self.missing = sorted(passed - set(agent)) if "(no results)" in agent else []
+        suspects = sorted(name for name in agent if agent[name] == "failed" and bare.get(name, "passed") == "passed")
+        again = [name for name in suspects if not name.startswith("(")]
+        self.new, self.unstable = suspects, list[str]()
+        if again and len(again) <= FEW:
+            alone, without = suite.run(agent=True, only=again), suite.run(agent=False, only=again)
+            self.new = [name for name in suspects if alone.get(name) != "passed" and without.get(name, "passed") == "passed"]
+            self.unstable = [name for name in suspects if name not in self.new]
+
+
+def read(results: Path) -> dict[str, str]:
+    """Return ``passed``, ``failed`` or ``skipped`` for each test of a JUnit file; nothing if there is none."""
+    if not results.exists():
+        return {}
+    found: dict[str, str] = {}
+    for case in ElementTree.parse(results).iter("testcase"):  # noqa: S314 - written by the test runner that we have started
+        kinds = {child.tag for child in case}
+        outcome = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
+        name = case.get("name", "")
+        if case.get("file"):
+            inner = case.get("classname", "").rpartition(".")[2]
+            stem = Path(case.get("file", "")).stem
+            name = "::".join([case.get("file", ""), *([inner] if inner != stem else []), name])
+        found[name] = "failed" if found.get(name) == "failed" else outcome
+    return found
+
+
+def cache() -> Path:
+    """Return the folder in which environments are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "leakagent"
+
+
+def must(command: list[str]) -> None:
+    """Run a command; without success nothing of this makes sense."""
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ran.returncode:
+        message = f"{' '.join(command)}: status {ran.returncode}\n{ran.stderr[-2000:]}"
+        raise SystemExit(message)
+
+
+def page(compared: list[Comparison]) -> str:
+    """Return the page of the documentation."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    lines = [
+        "# Other people's test suites under leakagent",
+        "",
+        f"Written by `make downstream` with Python {version}; do not edit. Each suite runs as it is and with `LEAKAGENT=1`, and the outcomes are",
+        "compared test by test. A new failure fails with leakagent only, also when it runs alone; unstable is what failed once and passed alone.",
+        "",
+        "| suite | version | tests that pass without leakagent | new failures | unstable |",
+        "|---|---|---|---|---|",
+    ]
+    for one in compared:
+        name, _, number = one.recipe.project.partition("==")
+        suite = f"{name} (its own tests)" if name else f"CPython: {', '.join(one.recipe.tests)}"
+        lines.append(f"| {suite} | {number or version} | {one.tests} | {len(one.new)} | {len(one.unstable)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run the recipes, print what is new, and return 1 if anything is."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--wheel", required=True, type=Path, help="leakagent, built")
+    parser.add_argument("--write", metavar="FILE", help="also write the page of the documentation")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    given = parser.parse_args()
+    compared = []
+    for recipe in [one for one in RECIPES if not given.names or one.name in given.names]:
+        one = Comparison(Suite(recipe, given.wheel))
+        compared.append(one)
+        print(f"{recipe.name}: {one.tests} tests, {len(one.new)} new failures, {len(one.unstable)} unstable", flush=True)
+        for kind, names in (("new", one.new), ("unstable", one.unstable), ("missing", one.missing)):
+            for name in names[:FEW]:
+                print(f"   {kind}: {name}", flush=True)
+    if given.write:
+        Path(given.write).write_text(page(compared), encoding="utf-8")
+    return 1 if any(one.new or not one.tests for one in compared) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
