@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 #: Part -> why it is off; read by ``leakagent doctor`` and by the report.
 disabled: dict[str, str] = {}
 
+#: What the names of parts begin with that other packages bring (`leakagent.instrumentation.plugins`).
+PLUGIN = "plug-in "
+
 _told: set[str] = set()
 _silent: list[bool] = []
 
@@ -49,7 +52,7 @@ def failed(part: str, error: BaseException) -> None:
     if part in disabled or sys.is_finalizing():
         return
     disabled[part] = f"{type(error).__name__}: {error}"
-    say(f"{part} switched off after an error of leakagent's own: {type(error).__name__}: {error}")
+    say(f"{part} switched off after an error{_whose(part)}: {type(error).__name__}: {error}")
 
 
 def guarded(part: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -69,7 +72,11 @@ def failed_in_child(part: str, cause: str) -> None:
     """Note what a child has handed over: told once, however many children there are."""
     if part not in disabled:
         disabled[part] = cause
-        say(f"{part} switched off in a child after an error of leakagent's own: {cause}")
+        say(f"{part} switched off in a child after an error{_whose(part)}: {cause}")
+
+
+def _whose(part: str) -> str:
+    return "" if part.startswith(PLUGIN) else " of leakagent's own"
 
 
 def call(part: str, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - whatever it returns

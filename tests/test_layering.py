@@ -24,6 +24,7 @@ LAYERS = {
     "telemetry": 3,
     "live": 3,
     "watcher": 2,
+    "plugin": 3,
     "telling": 4,
     "looking": 4,
     "why": 4,

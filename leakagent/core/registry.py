@@ -92,7 +92,16 @@ class Registry:
             self.settle()
         return {kind: counts.as_totals() for kind, counts in sorted(self.counts.items())}
 
-    def add(self, kind: str, resource: Any, frame: FrameType | None, *, name: str = "", weak: bool = True) -> Record:  # noqa: ANN401
+    def add(  # noqa: PLR0913 - what a note needs
+        self,
+        kind: str,
+        resource: Any,  # noqa: ANN401 - whatever the program created
+        frame: FrameType | None,
+        *,
+        name: str = "",
+        weak: bool = True,
+        dropped: Callable[[Record], None] | None = None,
+    ) -> Record:
         """Note that ``resource`` was created.
 
         Args:
@@ -101,6 +110,7 @@ class Registry:
             frame: The frame that created it; frames that only pass the creation on are walked over.
             name: What people call it.
             weak: Refer to the resource weakly, and note when it is dropped without having been finished.
+            dropped: Called then with the record, at any allocation of any thread: it must take no lock.
 
         """
         code, lasti, stack = None, 0, None
@@ -113,7 +123,7 @@ class Registry:
         number = next(self._numbers)
         record = Record(number, kind, code, lasti, time.monotonic(), self.pid, name=name, stack=stack)
         if weak:
-            record.ref = weakref.ref(resource, _Dropped(record))
+            record.ref = weakref.ref(resource, _Dropped(record, dropped))
         else:
             record.ref = lambda: resource
         span = span_now()
@@ -160,11 +170,14 @@ class Registry:
 class _Dropped:
     """Called when a resource is collected: plain attribute writes, since this can run at any allocation."""
 
-    __slots__ = ("record",)
+    __slots__ = ("record", "then")
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, then: Callable[[Record], None] | None) -> None:
         self.record = record
+        self.then = then
 
     def __call__(self, _reference: object) -> None:
         if self.record.state == LIVE:
             self.record.state = DROPPED
+            if self.then is not None:
+                self.then(self.record)

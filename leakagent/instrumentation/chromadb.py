@@ -23,11 +23,13 @@ from leakagent.core.records import CHROMADB_CLIENT
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.closing import stop_if_daemon
 
+from .protocol import Instrumentation
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import FrameType, ModuleType
-    from typing import Any
+    from typing import Any, ClassVar
 
     from leakagent.config import Settings
     from leakagent.core.records import Record
@@ -40,12 +42,14 @@ _BINDINGS = "bindings"
 _SHARE_ASYNCHRONOUS = "make one asynchronous client when the program starts and share it: chromadb gives it no close()"
 
 
-class ChromaClients:
+class ChromaClients(Instrumentation):
     """Sees chromadb clients."""
 
-    def __init__(self, registry: Registry, _settings: Settings) -> None:
+    kinds: ClassVar[Mapping[str, str]] = {CHROMADB_CLIENT: ""}
+
+    def __init__(self, registry: Registry, settings: Settings) -> None:
         """Start without clients."""
-        self.registry = registry
+        super().__init__(registry, settings)
         self.shared: Any = None
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
@@ -109,9 +113,13 @@ class ChromaClients:
                 self.registry.finish(record)
         return left
 
-    def refuse(self, left: list[Record]) -> None:
+    def is_alive(self, record: Record) -> bool:
+        """Say whether its System still runs."""
+        return super().is_alive(record) and bool(getattr(record.detail["system"], "_running", False))
+
+    def refuse(self, records: list[Record], seconds: float, *, final: bool) -> None:  # noqa: ARG002 - takes no time
         """Have daemon threads stop in their next call of a client that is being closed (`leakagent.shutdown.closing`)."""
-        for record in left:
+        for record in records if final else ():
             for component in getattr(record.detail["system"], "_instances", {}).values():
                 if _BINDINGS in vars(component):
                     # Seen only when the instance has lost its own, which is how 1.x stops.

@@ -30,11 +30,13 @@ from leakagent.core.records import DROPPED, LANCEDB_CONNECTION, LANCEDB_TABLE
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.closing import stop_if_daemon
 
+from .protocol import Instrumentation
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import CodeType, FrameType, ModuleType
-    from typing import Any
+    from typing import Any, ClassVar
 
     from leakagent.config import Settings
     from leakagent.core.records import Record
@@ -47,12 +49,14 @@ if TYPE_CHECKING:
 LOOK_AFTER = 0.002
 
 
-class LanceConnections:
+class LanceConnections(Instrumentation):
     """Sees lancedb's connections and tables."""
 
-    def __init__(self, registry: Registry, _settings: Settings) -> None:
+    kinds: ClassVar[Mapping[str, str]] = {LANCEDB_CONNECTION: "", LANCEDB_TABLE: ""}
+
+    def __init__(self, registry: Registry, settings: Settings) -> None:
         """Start without connections."""
-        self.registry = registry
+        super().__init__(registry, settings)
         self.loop_pid = 0
         self._patches: Patches | None = None
         #: lancedb's own exit handler, and whether its turn has come.
@@ -122,19 +126,34 @@ class LanceConnections:
         resource.close()
         return True
 
+    def is_alive(self, record: Record) -> bool:
+        """Say whether it is a connection that the program has; tables go with theirs."""
+        return super().is_alive(record) and self.is_told(record) and not record.detail["internal"]
+
+    def is_told(self, record: Record) -> bool:
+        """Say whether it is no table: its connection is told."""
+        return record.kind != LANCEDB_TABLE
+
+    def has_more(self) -> bool:
+        """Say whether there is a loop to stop, or lancedb's own exit handler to run."""
+        return self.has_loop() or self.is_over
+
     def has_loop(self) -> bool:
         """Say whether lancedb's background loop belongs to this process and runs."""
         thread = getattr(_background_loop(), "thread", None)
         return self.loop_pid == os.getpid() and thread is not None and thread.is_alive()
 
-    def refuse(self, seconds: float, *, final: bool) -> None:
+    def refuse(self, records: list[Record], seconds: float, *, final: bool) -> None:  # noqa: ARG002 - all calls go by one loop
         """Refuse new calls on lancedb's background loop, and let what runs there finish or cancel it.
 
         Args:
+            records: What is going to be closed.
             seconds: How long work in flight may take.
             final: The program ends: daemon threads that call are stopped and not told (`leakagent.shutdown.closing`).
 
         """
+        if not self.has_loop():
+            return
         background = _background_loop()
         deadline = time.monotonic() + seconds / 2
         code = _exchange_run(background, final=final)

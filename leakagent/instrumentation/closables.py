@@ -1,0 +1,238 @@
+"""Clients, sessions and connections that a program has to close: one base for the libraries whose classes are written in Python.
+
+What is seen.  The constructor and the methods that end an object are replaced on its class.  What a library makes for itself (a client
+inside of an SDK that is made in a method of it, a session of a file system) is that library's business and is not noted; what an SDK's
+constructor makes belongs to the line that calls the constructor.
+
+What is told, and what is not.  Most of these objects may live as long as the program: a session, a client, an engine at module
+level is what the libraries' own documentation asks for, and the operating system closes its sockets.  So three things are told:
+
+- one that was *dropped* open with connections in it, `Closables.DROPPED_TOLD` or more of one place: one connection per call, and
+  for asynchronous libraries a socket that stays in the event loop.  One that closes itself when it is dropped calls its own ``close``
+  and is not told, nor one without a connection;
+- `Closables.MANY` or more of one place that are open at the end: they pile up;
+- one that is open at the end where that has a consequence (`Closables.has_consequence`), each library's module says which.
+
+How a dropped one is asked.  A weak reference is dead when its callback runs, but what hangs on the object still lives.  A record may keep one such
+part (`Closables.inner`: a pool, a transport, which must not lead back to the object) until then; the callback looks at it and lets
+go of it, and the object frees it as it would have done.  Of dropped ones a place keeps one record and a count.
+
+At the end what is told is closed, newest first, by the object's own method; asynchronous ones can only be closed in their event loop, which
+is gone by then, and are only told.
+"""
+
+from __future__ import annotations
+
+import os
+
+from leakagent import guard
+from leakagent.core.records import DROPPED, FINISHED
+from leakagent.core.sites import YOURS, owner_of
+from leakagent.shutdown import interpreter
+
+from .protocol import Instrumentation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+    from typing import Any
+
+    from leakagent.config import Settings
+    from leakagent.core.records import Record
+    from leakagent.core.registry import Registry
+
+    from .patching import Patches
+
+#: Flag of code objects of ``async def`` (`inspect.CO_COROUTINE`).
+_COROUTINE = 0x80
+
+
+class Closables(Instrumentation):
+    """Sees objects that have to be closed; a subclass calls `watch` for each class when its module arrives.
+
+    Attributes:
+        DROPPED_TOLD: So many that were dropped open at one place are told.
+        MANY: So many that are open at the end and come from one place are told.
+
+    """
+
+    DROPPED_TOLD = 2
+    MANY = 10
+
+    def __init__(self, registry: Registry, settings: Settings) -> None:
+        """Start with none seen."""
+        super().__init__(registry, settings)
+        self._open: dict[int, Record] = {}
+        self._dropped: dict[object, Record] = {}
+
+    # -- for subclasses ----------------------------------------------------------------------------------------------
+
+    def watch(self, patches: Patches, owner: type, kind: str, ends: Sequence[str] = ("close",)) -> None:
+        """Note what is made of a class, and what is ended.
+
+        Args:
+            patches: The agent's.
+            owner: The class; subclasses are seen as well.
+            kind: One of `kinds`.
+            ends: Its methods after which an object needs no closing any more; the first one is called at the end, unless it
+                is a coroutine function.
+
+        """
+        replace = patches.replace if "__init__" in vars(owner) else patches.override
+        replace(owner, "__init__", lambda original: self._make_init(original, kind, ends[0]))
+        for name in ends:
+            replace = patches.replace if name in vars(owner) else patches.override
+            replace(owner, name, self._make_end)
+
+    def name(self, resource: Any) -> str:  # noqa: ANN401, ARG002
+        """Return what people call it: an address, a path; empty for nothing."""
+        return ""
+
+    def inner(self, resource: Any) -> Any:  # noqa: ANN401, ARG002
+        """Return the part of it that knows its connections and does not lead back to it, or None."""
+        return None
+
+    def connections(self, inner: Any) -> int:  # noqa: ANN401, ARG002
+        """Return how many connections are open in such a part; called when its object is dropped: no lock, no wait."""
+        return 1
+
+    def is_open(self, resource: Any) -> bool:  # noqa: ANN401, ARG002
+        """Say whether it is open, for objects that can be closed in other ways than by their methods."""
+        return True
+
+    def has_consequence(self, resource: Any, record: Record) -> bool:  # noqa: ANN401, ARG002
+        """Say whether leaving this one open until the end has a consequence; may put texts into ``record.detail["evidence"]``."""
+        return False
+
+    # -- what the agent asks -----------------------------------------------------------------------------------------
+
+    def left_over(self) -> list[Record]:
+        """Return the records of what is told (see the module)."""
+        told: list[Record] = []
+        places: dict[object, list[Record]] = {}
+        for record in self.registry.of_kind(*self.kinds):
+            resource = record.resource()
+            if record.state == DROPPED:
+                told += [record] if record.detail.get("count", 1) >= self.DROPPED_TOLD else []
+            elif resource is None or not self.is_open(resource):
+                self._finish(record)
+            elif self.has_consequence(resource, record):
+                told.append(record)
+            else:
+                places.setdefault(_place(record), []).append(record)
+        return told + [record for records in places.values() if len(records) >= self.MANY for record in records]
+
+    def is_alive(self, record: Record) -> bool:
+        """Say whether it is open."""
+        return super().is_alive(record) and self.is_open(record.resource())
+
+    def evidence(self, record: Record) -> list[str]:
+        """Return how the agent knows."""
+        found = list(record.detail.get("evidence", ()))
+        if record.state == DROPPED:
+            return [*found, "dropped without " + record.detail["end"] + "()"]
+        if record.detail["asynchronous"]:
+            found.append("nobody can close it any more: that takes its event loop")
+        return found
+
+    def close(self, record: Record) -> bool:
+        """Close one by its own method; nothing in a forked child, and nothing asynchronous."""
+        resource = record.resource()
+        if resource is None or record.detail["asynchronous"] or record.pid != os.getpid():
+            return False
+        getattr(resource, record.detail["end"])()
+        return True
+
+    def forked(self) -> None:
+        """Forget the parent's."""
+        self._open.clear()
+        self._dropped.clear()
+
+    # -- seeing ------------------------------------------------------------------------------------------------------
+
+    def _make_init(self, original: Callable[..., None], kind: str, end: str) -> Callable[..., None]:
+        def __init__(resource: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807 - takes the place of the method
+            original(resource, *args, **kwargs)
+            if self.part not in guard.disabled:
+                guard.call(self.part, self._note, resource, kind, end, interpreter.caller(1))
+
+        return __init__
+
+    def _make_end(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        if getattr(getattr(original, "__code__", None), "co_flags", 0) & _COROUTINE:
+
+            async def end(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+                guard.call(self.part, self._ended, resource)
+                return await original(resource, *args, **kwargs)
+
+        else:
+
+            def end(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+                guard.call(self.part, self._ended, resource)
+                return original(resource, *args, **kwargs)
+
+        return end
+
+    def _note(self, resource: Any, kind: str, end: str, frame: FrameType | None) -> None:  # noqa: ANN401
+        outside = creator(frame, resource, type(resource).__mro__)
+        if outside is None or id(resource) in self._open:
+            return
+        record = self.registry.add(kind, resource, outside, name=self.name(resource), dropped=self._was_dropped)
+        record.detail["end"] = end
+        code = getattr(getattr(type(resource), end, None), "__code__", None)
+        record.detail["asynchronous"] = bool(code is not None and code.co_flags & _COROUTINE)
+        record.detail["inner"] = self.inner(resource)
+        record.detail["id"] = id(resource)
+        self._open[id(resource)] = record
+
+    def _ended(self, resource: object) -> None:
+        record = self._open.get(id(resource))
+        if record is not None and record.resource() is resource:
+            self._finish(record)
+
+    def _finish(self, record: Record) -> None:
+        self._open.pop(record.detail["id"], None)
+        record.detail["inner"] = None
+        self.registry.finish(record)
+
+    def _was_dropped(self, record: Record) -> None:
+        """Keep one record of each place; called by a finalizer (`leakagent.core.registry`)."""
+        guard.call(self.part, self._count_dropped, record)
+
+    def _count_dropped(self, record: Record) -> None:
+        self._open.pop(record.detail["id"], None)
+        inner, record.detail["inner"] = record.detail["inner"], None
+        if inner is not None and not self.connections(inner):
+            self.registry.finish(record)
+            return
+        first = self._dropped.setdefault(_place(record), record)
+        if first is not record and first.state != FINISHED:
+            first.detail["count"] = first.detail.get("count", 1) + 1
+            self.registry.finish(record)
+
+
+def _place(record: Record) -> object:
+    return record.kind, record.code, record.lasti
+
+
+def creator(frame: FrameType | None, resource: object, classes: Sequence[type] = ()) -> FrameType | None:
+    """Return the frame of the program's own code that asked for ``resource``, or None where a library did.
+
+    Args:
+        frame: The frame that called the constructor.
+        resource: What was made; constructors of its subclasses are walked over, and all constructors of installed packages.
+        classes: Classes whose packages are walked over, since they only pass the call on.
+
+    """
+    packages = {one.__module__.partition(".")[0] for one in classes}
+    while frame is not None:
+        code = frame.f_code
+        if owner_of(code.co_filename) == YOURS:
+            own = code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is resource
+            if code.co_name != "__init__" or not own:
+                return frame
+        elif code.co_name != "__init__" and str(frame.f_globals.get("__name__")).partition(".")[0] not in packages:
+            return None
+        frame = frame.f_back
+    return None
