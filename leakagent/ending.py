@@ -349,6 +349,8 @@ class Ending:
             self._pending = parts["asyncio"].observe_rest(final=final)
             if final:
                 guard.call("asyncio exceptions", parts["asyncio"].look_at_failed)
+        for name, part in self.agent.clients().items() if final else ():
+            guard.call(name, part.at_end)
         left = self._left_clients()
         if any(left.values()) or any(part.has_more() for part in self.agent.clients().values()):
             self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
@@ -387,7 +389,7 @@ class Ending:
         loops = sum(part.has_loop() for part in clients.values())
         for name, part in clients.items():
             found = left.get(name, [])
-            guard.call(name, lambda refuse=part.refuse, found=found: refuse(found, seconds, final=final))  # type: ignore[misc]
+            guard.call(name, lambda refuse=part.refuse, found=found: refuse(found, seconds, final=final))
 
         def work() -> None:
             for record, name in records:

@@ -7,15 +7,16 @@ constructor makes belongs to the line that calls the constructor.
 What is told, and what is not.  Most of these objects may live as long as the program: a session, a client, an engine at module
 level is what the libraries' own documentation asks for, and the operating system closes its sockets.  So three things are told:
 
-- one that was *dropped* open with connections in it, `Closables.DROPPED_TOLD` or more of one place: one connection per call, and
-  for asynchronous libraries a socket that stays in the event loop.  One that closes itself when it is dropped calls its own ``close``
-  and is not told, nor one without a connection;
+- one that was *dropped* open with connections in it: if it is asynchronous from the first one on, since its sockets stay in the event loop; else
+  `Closables.DROPPED_TOLD` or more of one place, which pay for a new connection each time.  One whose finalizer closes it is
+  not told, nor one without a connection;
 - `Closables.MANY` or more of one place that are open at the end: they pile up;
 - one that is open at the end where that has a consequence (`Closables.has_consequence`), each library's module says which.
 
-How a dropped one is asked.  A weak reference is dead when its callback runs, but what hangs on the object still lives.  A record may keep one such
-part (`Closables.inner`: a pool, a transport, which must not lead back to the object) until then; the callback looks at it and lets
-go of it, and the object frees it as it would have done.  Of dropped ones a place keeps one record and a count.
+How a dropped one is asked.  A weak reference is dead when its callback runs, but what hangs on the object lives on for that long: a
+second weak reference to such a part (`Closables.inner`: a pool, a transport) still answers, and tells of connections.  Where the collector drops
+the whole in a cycle, it has cleared all of them by then: nothing is known, and nothing told.  Of dropped ones a place
+keeps one record and a count.
 
 At the end what is told is closed, newest first, by the object's own method; asynchronous ones can only be closed in their event loop, which
 is gone by then, and are only told.
@@ -24,6 +25,7 @@ is gone by then, and are only told.
 from __future__ import annotations
 
 import os
+import weakref
 
 from leakagent import guard
 from leakagent.core.records import DROPPED, FINISHED
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 
     from .patching import Patches
 
+#: So many open ones of one place are no longer shared by anybody.
+MANY = 10
+
 #: Flag of code objects of ``async def`` (`inspect.CO_COROUTINE`).
 _COROUTINE = 0x80
 
@@ -58,7 +63,7 @@ class Closables(Instrumentation):
     """
 
     DROPPED_TOLD = 2
-    MANY = 10
+    MANY = MANY
 
     def __init__(self, registry: Registry, settings: Settings) -> None:
         """Start with none seen."""
@@ -68,7 +73,7 @@ class Closables(Instrumentation):
 
     # -- for subclasses ----------------------------------------------------------------------------------------------
 
-    def watch(self, patches: Patches, owner: type, kind: str, ends: Sequence[str] = ("close",)) -> None:
+    def watch(self, patches: Patches, owner: type, kind: str, ends: Sequence[str] = ("close",), begins: str = "__init__") -> None:
         """Note what is made of a class, and what is ended.
 
         Args:
@@ -77,10 +82,12 @@ class Closables(Instrumentation):
             kind: One of `kinds`.
             ends: Its methods after which an object needs no closing any more; the first one is called at the end, unless it
                 is a coroutine function.
+            begins: Its method after which an object has to be closed.
 
         """
-        replace = patches.replace if "__init__" in vars(owner) else patches.override
-        replace(owner, "__init__", lambda original: self._make_init(original, kind, ends[0]))
+        replace = patches.replace if begins in vars(owner) else patches.override
+        package = owner.__module__.partition(".")[0]
+        replace(owner, begins, lambda original: self._make_begin(original, kind, ends[0], package))
         for name in ends:
             replace = patches.replace if name in vars(owner) else patches.override
             replace(owner, name, self._make_end)
@@ -89,8 +96,16 @@ class Closables(Instrumentation):
         """Return what people call it: an address, a path; empty for nothing."""
         return ""
 
+    def concerns(self, resource: Any, frame: FrameType | None) -> bool:  # noqa: ANN401, ARG002
+        """Say whether this one has to be closed by whoever made it; ``frame`` called the constructor."""
+        return True
+
+    def closes_itself(self, resource: Any) -> bool:  # noqa: ANN401
+        """Say whether it closes itself when it is dropped."""
+        return hasattr(type(resource), "__del__")
+
     def inner(self, resource: Any) -> Any:  # noqa: ANN401, ARG002
-        """Return the part of it that knows its connections and does not lead back to it, or None."""
+        """Return the part of it that knows its connections and can be referred to weakly, or None: it always has some."""
         return None
 
     def connections(self, inner: Any) -> int:  # noqa: ANN401, ARG002
@@ -114,9 +129,10 @@ class Closables(Instrumentation):
         for record in self.registry.of_kind(*self.kinds):
             resource = record.resource()
             if record.state == DROPPED:
-                told += [record] if record.detail.get("count", 1) >= self.DROPPED_TOLD else []
+                enough = 1 if record.detail["asynchronous"] else self.DROPPED_TOLD
+                told += [record] if record.detail.get("count", 1) >= enough else []
             elif resource is None or not self.is_open(resource):
-                self._finish(record)
+                continue
             elif self.has_consequence(resource, record):
                 told.append(record)
             else:
@@ -151,38 +167,37 @@ class Closables(Instrumentation):
 
     # -- seeing ------------------------------------------------------------------------------------------------------
 
-    def _make_init(self, original: Callable[..., None], kind: str, end: str) -> Callable[..., None]:
-        def __init__(resource: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807 - takes the place of the method
-            original(resource, *args, **kwargs)
+    def _make_begin(self, original: Callable[..., Any], kind: str, end: str, package: str) -> Callable[..., Any]:
+        def begin(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            result = original(resource, *args, **kwargs)
             if self.part not in guard.disabled:
-                guard.call(self.part, self._note, resource, kind, end, interpreter.caller(1))
+                guard.call(self.part, self._note, resource, kind, end, package, interpreter.caller(1))
+            return result
 
-        return __init__
+        return begin
 
     def _make_end(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        if getattr(getattr(original, "__code__", None), "co_flags", 0) & _COROUTINE:
+        def end(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            guard.call(self.part, self._ended, resource)
+            return original(resource, *args, **kwargs)
 
-            async def end(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-                guard.call(self.part, self._ended, resource)
-                return await original(resource, *args, **kwargs)
+        async def end_asynchronously(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            guard.call(self.part, self._ended, resource)
+            return await original(resource, *args, **kwargs)
 
-        else:
+        # Who asks whether it is a coroutine function gets the same answer.
+        return end_asynchronously if _is_asynchronous(original) else end
 
-            def end(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-                guard.call(self.part, self._ended, resource)
-                return original(resource, *args, **kwargs)
-
-        return end
-
-    def _note(self, resource: Any, kind: str, end: str, frame: FrameType | None) -> None:  # noqa: ANN401
-        outside = creator(frame, resource, type(resource).__mro__)
-        if outside is None or id(resource) in self._open:
+    def _note(self, resource: Any, kind: str, end: str, package: str, frame: FrameType | None) -> None:  # noqa: ANN401
+        outside = creator(frame, resource, package)
+        if outside is None or id(resource) in self._open or not self.concerns(resource, frame):
             return
         record = self.registry.add(kind, resource, outside, name=self.name(resource), dropped=self._was_dropped)
         record.detail["end"] = end
-        code = getattr(getattr(type(resource), end, None), "__code__", None)
-        record.detail["asynchronous"] = bool(code is not None and code.co_flags & _COROUTINE)
-        record.detail["inner"] = self.inner(resource)
+        record.detail["asynchronous"] = _is_asynchronous(getattr(type(resource), end, None))
+        inner = self.inner(resource)
+        record.detail["inner"] = None if inner is None else weakref.ref(inner)
+        record.detail["closes_itself"] = self.closes_itself(resource)
         record.detail["id"] = id(resource)
         self._open[id(resource)] = record
 
@@ -193,7 +208,6 @@ class Closables(Instrumentation):
 
     def _finish(self, record: Record) -> None:
         self._open.pop(record.detail["id"], None)
-        record.detail["inner"] = None
         self.registry.finish(record)
 
     def _was_dropped(self, record: Record) -> None:
@@ -202,8 +216,7 @@ class Closables(Instrumentation):
 
     def _count_dropped(self, record: Record) -> None:
         self._open.pop(record.detail["id"], None)
-        inner, record.detail["inner"] = record.detail["inner"], None
-        if inner is not None and not self.connections(inner):
+        if record.detail["closes_itself"] or not self._had_connections(record):
             self.registry.finish(record)
             return
         first = self._dropped.setdefault(_place(record), record)
@@ -211,28 +224,40 @@ class Closables(Instrumentation):
             first.detail["count"] = first.detail.get("count", 1) + 1
             self.registry.finish(record)
 
+    def _had_connections(self, record: Record) -> bool:
+        reference = record.detail["inner"]
+        if reference is None:
+            return True
+        inner = reference()
+        return inner is not None and self.connections(inner) > 0
+
+
+def _is_asynchronous(function: object) -> bool:
+    return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & _COROUTINE)
+
 
 def _place(record: Record) -> object:
     return record.kind, record.code, record.lasti
 
 
-def creator(frame: FrameType | None, resource: object, classes: Sequence[type] = ()) -> FrameType | None:
+def creator(frame: FrameType | None, resource: object, package: str = "") -> FrameType | None:
     """Return the frame of the program's own code that asked for ``resource``, or None where a library did.
 
     Args:
         frame: The frame that called the constructor.
         resource: What was made; constructors of its subclasses are walked over, and all constructors of installed packages.
-        classes: Classes whose packages are walked over, since they only pass the call on.
+        package: The library that it comes from; its functions only pass the call on.
 
     """
-    packages = {one.__module__.partition(".")[0] for one in classes}
     while frame is not None:
         code = frame.f_code
-        if owner_of(code.co_filename) == YOURS:
+        inside = str(frame.f_globals.get("__name__")).partition(".")[0] == package
+        # What a package has generated (`exec`) has no file, and so seems to be the program's.
+        if owner_of(code.co_filename) == YOURS and not inside:
             own = code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is resource
             if code.co_name != "__init__" or not own:
                 return frame
-        elif code.co_name != "__init__" and str(frame.f_globals.get("__name__")).partition(".")[0] not in packages:
+        elif not code.co_name.endswith("__init__") and not inside:  # openai's are decorated: ``sync__init__``
             return None
         frame = frame.f_back
     return None

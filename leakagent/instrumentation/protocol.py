@@ -4,7 +4,7 @@ One object stands for one library.  It is made when the program has imported the
 them as it arrives, notes what the program creates (`Registry.add`) and what is ended properly (`Registry.finish`), and at the end
 says what is left over and closes it.  `leakagent.instrumentation.closables` is most of that, for classes written in Python.
 
-The end of a program asks in this order: `left_over`; then, in the stage ``clients`` of the shutdown and within its deadline,
+The end of a program asks in this order: `at_end`, `left_over`; then, in the stage ``clients`` of the shutdown and within its deadline,
 `refuse` of all, `close` of all records, newest first, `stop_loop` of all; at last `is_told`, `evidence` and `fix` for the report.
 """
 
@@ -64,6 +64,9 @@ class Instrumentation:
 
         """
         raise NotImplementedError
+
+    def at_end(self) -> None:
+        """Be told that the program ends, once, before `left_over`: what takes long to find can be looked for now."""
 
     def is_alive(self, record: Record) -> bool:
         """Say whether a record of its kinds is still open, for `leakagent.scope`."""

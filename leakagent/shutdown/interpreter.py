@@ -932,10 +932,16 @@ class UnixSocket:
         self._raw.close()
 
 
+def temporary_file() -> Any:  # noqa: ANN401 - a class
+    """Return the class of what ``tempfile.NamedTemporaryFile`` returns (documented as "a file-like object"); the module is loaded."""
+    return sys.modules["tempfile"]._TemporaryFileWrapper  # noqa: SLF001
+
+
 def private_names() -> dict[str, bool]:
     """Return each private name with whether this interpreter has it; modules that are not loaded are loaded."""
     import asyncio.runners
     import concurrent.futures.thread as futures_thread
+    import tempfile
     import threading
 
     with futures_thread.ThreadPoolExecutor(1) as pool:
@@ -948,6 +954,7 @@ def private_names() -> dict[str, bool]:
             "ThreadPoolExecutor._threads": hasattr(pool, "_threads"),
             "concurrent.futures.thread._worker": hasattr(futures_thread, "_worker"),
             "sys._current_exceptions": hasattr(sys, "_current_exceptions"),
+            "tempfile._TemporaryFileWrapper": hasattr(tempfile, "_TemporaryFileWrapper"),
             "asyncio.runners._cancel_all_tasks": hasattr(asyncio.runners, "_cancel_all_tasks"),
             "asyncio.Task._fut_waiter": hasattr(asyncio.Task, "_fut_waiter"),
             "asyncio.Task._log_traceback": hasattr(asyncio.Task, "_log_traceback"),

@@ -24,10 +24,10 @@ class WebSockets(Closables):
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch ``websocket._core``, where the class lives: whoever imported it by name has the patched class."""
-        self.watch(patches, module.WebSocket, "websocket.connection", ends=("close", "shutdown"))
+        self.watch(patches, module.WebSocket, "websocket.connection", ends=("close", "shutdown"), begins="connect")
 
     def is_open(self, resource: Any) -> bool:
-        """Say whether it is connected: the class makes no connection by itself."""
+        """Say whether it is still connected."""
         return bool(resource.connected)
 
     def has_consequence(self, resource: Any, record: Record) -> bool:
