@@ -237,6 +237,9 @@ class Agent:
         if part not in guard.disabled:
             self.parts[part].arrived(module, self.patches)
 
+    def _has_work(self) -> bool:
+        return any(not isinstance(part, Instrumentation) or part.is_used() for part in self.parts.values())
+
     def clients(self) -> dict[str, Instrumentation]:
         """Return the parts that know clients and connections, by name."""
         return {name: part for name, part in self.parts.items() if isinstance(part, Instrumentation)}
@@ -377,7 +380,7 @@ class Agent:
         self.signals.main_has_ended = True
         guard.call("watcher", watcher.end)
         guard.call("live", self._end_live)
-        if self.parts or self._must_know_status() or state.number or self.telemetry is not None:
+        if self._has_work() or self._must_know_status() or state.number or self.telemetry is not None:
             self._at_the_end(lambda: self.ending().last())
         guard.call(noticer.part, noticer.end)
 

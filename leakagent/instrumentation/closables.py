@@ -122,6 +122,10 @@ class Closables(Instrumentation):
 
     # -- what the agent asks -----------------------------------------------------------------------------------------
 
+    def is_used(self) -> bool:
+        """Say whether one is open, or was dropped open."""
+        return bool(self._open or self._dropped)
+
     def left_over(self) -> list[Record]:
         """Return the records of what is told (see the module)."""
         told: list[Record] = []

@@ -65,6 +65,10 @@ class Instrumentation:
         """
         raise NotImplementedError
 
+    def is_used(self) -> bool:
+        """Say whether the program has made anything that the end has to look at; if nobody has, the end loads nothing."""
+        return True
+
     def at_end(self) -> None:
         """Be told that the program ends, once, before `left_over`: what takes long to find can be looked for now."""
 

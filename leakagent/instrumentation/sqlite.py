@@ -88,6 +88,10 @@ class SqliteConnections(Instrumentation):
             0, SQLITE_CONNECTION, code, lasti, time.monotonic(), self.registry.pid, name=name, stack=stack
         )
 
+    def is_used(self) -> bool:
+        """Say whether the program's own code has made a connection."""
+        return bool(self._made)
+
     def at_end(self) -> None:
         """Look for connections from now on."""
         self._ends = True
