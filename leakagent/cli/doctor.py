@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _REQUIRED = ("wrapt", "psutil", "opentelemetry-api", "opentelemetry-sdk")
-_WATCHED = ("uvloop", "chromadb", "lancedb", "llama-index-core", "streamlit", "uvicorn")
+_WATCHED = (
+    *("uvloop", "chromadb", "lancedb", "llama-index-core", "streamlit", "uvicorn"),
+    *("httpx", "aiohttp", "requests", "SQLAlchemy", "redis", "qdrant-client", "grpcio"),
+)
 _EXPORTERS = {
     "otlp over http": "opentelemetry.exporter.otlp.proto.http",
     "otlp over grpc": "opentelemetry.exporter.otlp.proto.grpc",

@@ -176,8 +176,9 @@ class _Dropped:
         self.record = record
         self.then = then
 
-    def __call__(self, _reference: object) -> None:
+    # As a default, since the module may be empty by the time of the last call.
+    def __call__(self, _reference: object, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if self.record.state == LIVE:
             self.record.state = DROPPED
-            if self.then is not None:
+            if self.then is not None and not is_finalizing():
                 self.then(self.record)

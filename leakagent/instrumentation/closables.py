@@ -199,8 +199,7 @@ class Closables(Instrumentation):
         record = self.registry.add(kind, resource, outside, name=self.name(resource), dropped=self._was_dropped)
         record.detail["end"] = end
         record.detail["asynchronous"] = _is_asynchronous(getattr(type(resource), end, None))
-        inner = self.inner(resource)
-        record.detail["inner"] = None if inner is None else weakref.ref(inner)
+        record.detail["inner"] = _weak(self.inner(resource))
         record.detail["closes_itself"] = self.closes_itself(resource)
         record.detail["id"] = id(resource)
         self._open[id(resource)] = record
@@ -234,6 +233,15 @@ class Closables(Instrumentation):
             return True
         inner = reference()
         return inner is not None and self.connections(inner) > 0
+
+
+def _weak(inner: object) -> Callable[[], object] | None:
+    if inner is None:
+        return None
+    try:
+        return weakref.ref(inner)
+    except TypeError:  # somebody's own, with ``__slots__``: nothing will be known of it
+        return lambda: None
 
 
 def _is_asynchronous(function: object) -> bool:

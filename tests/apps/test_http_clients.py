@@ -92,6 +92,12 @@ import requests
 client = httpx.Client()
 session = requests.Session()
 print(client.get(url).text, session.get(url).text, httpx.get(url).text, requests.get(url).text)
+class Slotted:
+    __slots__ = ()
+    def handle_request(self, request):
+        return httpx.Response(200)
+    def close(self):
+        pass
 def used():
     with httpx.Client() as client, requests.Session() as session:
         client.get(url), session.get(url)
@@ -103,6 +109,7 @@ def used():
     last.close()
     httpx.Client(), requests.Session()
     httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200))).get(url)
+    httpx.Client(transport=Slotted()).get(url)
 for _ in range(3):
     used()
 asynchronous = httpx.AsyncClient()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ def test_a_plug_in_finds_and_closes(agent: Callable[..., Any], how: str) -> None
     assert (found["kind"], found["reason"], found["site"]["line"], found["action"]) == ("acme.client", "not_closed", 2, "closed")
     assert (found["names"], found["evidence"]) == (["one"], ["the plug-in knows why"])
     assert found["fix"] == "client.close(), says the plug-in"
+    jsonschema.validate(report, json.loads((files("leakagent") / "report" / "schema.json").read_text("utf-8")))
     assert report["totals"]["acme.client"] == {"created": 2, "finished": 2, "live": 0, "peak": 2}
     assert report["agent"]["disabled"] == []
 
