@@ -380,7 +380,12 @@ class Agent:
         self.signals.main_has_ended = True
         guard.call("watcher", watcher.end)
         guard.call("live", self._end_live)
-        if self._has_work() or self._must_know_status() or state.number or self.telemetry is not None:
+        if (
+            guard.call("end of the program", self._has_work) is not False
+            or self._must_know_status()
+            or state.number
+            or self.telemetry is not None
+        ):
             self._at_the_end(lambda: self.ending().last())
         guard.call(noticer.part, noticer.end)
 

@@ -400,7 +400,7 @@ class Ending:
                 except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
                     self._closed[record.id] = f"closing it raised {type(error).__name__}"
 
-        in_time(seconds, work)
+        in_time(seconds, lambda: guard.call("shutdown stage clients", work))
         forced = sum(1 for record, _ in records if record.id not in self._closed)
         for name, part in clients.items():
             stopped = guard.call(name, part.stop_loop, seconds)

@@ -214,10 +214,14 @@ class Closables(Instrumentation):
         self.registry.finish(record)
 
     def _was_dropped(self, record: Record) -> None:
-        """Keep one record of each place; called by a finalizer (`leakagent.core.registry`)."""
-        guard.call(self.part, self._count_dropped, record)
+        """Be called by a finalizer (`leakagent.core.registry`)."""
+        try:
+            self._count_dropped(record)
+        except Exception as error:  # noqa: BLE001 - the program must never see it
+            guard.failed(self.part, error)
 
     def _count_dropped(self, record: Record) -> None:
+        """Keep one record of each place."""
         self._open.pop(record.detail["id"], None)
         if record.detail["closes_itself"] or not self._had_connections(record):
             self.registry.finish(record)
