@@ -390,6 +390,7 @@ class Ending:
         for name, part in clients.items():
             found = left.get(name, [])
             guard.call(name, lambda refuse=part.refuse, found=found: refuse(found, seconds, final=final))
+            guard.call(name, part.drain, seconds)
 
         def work() -> None:
             for record, name in records:
@@ -399,6 +400,8 @@ class Ending:
                     record.detail["closed"] = True
                 except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
                     self._closed[record.id] = f"closing it raised {type(error).__name__}"
+            for name, part in clients.items() if final else ():
+                guard.call(name, part.close_rest)
 
         in_time(seconds, lambda: guard.call("shutdown stage clients", work))
         forced = sum(1 for record, _ in records if record.id not in self._closed)

@@ -152,7 +152,7 @@ class Closables(Instrumentation):
         found = list(record.detail.get("evidence", ()))
         if record.state == DROPPED:
             return [*found, "dropped without " + record.detail["end"] + "()"]
-        if record.detail["asynchronous"]:
+        if record.detail["asynchronous"] and self.ends:
             found.append("nobody can close it any more: that takes its event loop")
         return found
 

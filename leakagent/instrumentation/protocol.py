@@ -5,7 +5,7 @@ them as it arrives, notes what the program creates (`Registry.add`) and what is 
 says what is left over and closes it.  `leakagent.instrumentation.closables` is most of that, for classes written in Python.
 
 The end of a program asks in this order: `at_end`, `left_over`; then, in the stage ``clients`` of the shutdown and within its deadline,
-`refuse` of all, `close` of all records, newest first, `stop_loop` of all; at last `is_told`, `evidence` and `fix` for the report.
+`refuse` and `drain` of all, `close` of all records, newest first, `close_rest` and `stop_loop` of all; at last `is_told`, `evidence` and `fix` for the report.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ class Instrumentation:
     Attributes:
         kinds: What it tracks -> what to write at the site so that it ends (empty: the general text of the reason).
         registry: Where its records are.
+        ends: Whether the program ends (`at_end`).
         part: What the agent calls it, and what is switched off when it fails (`leakagent.guard.call`).
 
     """
 
     kinds: ClassVar[Mapping[str, str]] = {}
+    ends = False
     part = ""
 
     def __init__(self, registry: Registry, settings: Settings) -> None:  # noqa: ARG002 - for subclasses
@@ -71,6 +73,7 @@ class Instrumentation:
 
     def at_end(self) -> None:
         """Be told that the program ends, once, before `left_over`: what takes long to find can be looked for now."""
+        self.ends = True
 
     def is_alive(self, record: Record) -> bool:
         """Say whether a record of its kinds is still open, for `leakagent.scope`."""
@@ -82,7 +85,7 @@ class Instrumentation:
 
     def evidence(self, record: Record) -> list[str]:
         """Return how the agent knows, in short texts."""
-        return ["dropped without close()"] if record.state == DROPPED else []
+        return list(record.detail.get("evidence", ["dropped without close()"] if record.state == DROPPED else []))
 
     def fix(self, record: Record) -> str:
         """Return what to write at the site; empty for the general text."""
@@ -97,6 +100,13 @@ class Instrumentation:
             final: The program ends now; else it goes on (`leakagent.shutdown`).
 
         """
+
+    def drain(self, seconds: float) -> bool:  # noqa: ARG002 - for subclasses
+        """Wait for the calls in flight; returns whether they have ended within ``seconds``."""
+        return True
+
+    def close_rest(self) -> None:
+        """Close what no record stands for, when the program ends: after the records, in the same thread."""
 
     def has_loop(self) -> bool:
         """Say whether the library has something of its own besides the records that has to be stopped (a loop, a thread)."""

@@ -56,7 +56,6 @@ class SqliteConnections(Instrumentation):
         #: ``id`` of a connection -> its record, which does not refer to it.
         self._made: dict[int, Record] = {}
         self._module: Any = None
-        self._ends = False
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch ``sqlite3``."""
@@ -92,13 +91,9 @@ class SqliteConnections(Instrumentation):
         """Say whether the program's own code has made a connection."""
         return bool(self._made)
 
-    def at_end(self) -> None:
-        """Look for connections from now on."""
-        self._ends = True
-
     def left_over(self) -> list[Record]:
         """Return the records of what is told; nothing while the program runs, since looking for connections takes time."""
-        if not self._made or not self._ends:
+        if not self._made or not self.ends:
             return []
         import gc
 
