@@ -140,7 +140,7 @@ class Closables(Instrumentation):
             elif self.has_consequence(resource, record):
                 told.append(record)
             else:
-                places.setdefault(_place(record), []).append(record)
+                places.setdefault(record.detail["place"], []).append(record)
         return told + [record for records in places.values() if len(records) >= self.MANY for record in records]
 
     def is_alive(self, record: Record) -> bool:
@@ -198,6 +198,8 @@ class Closables(Instrumentation):
             return
         record = self.registry.add(kind, resource, outside, name=self.name(resource), dropped=self._was_dropped)
         record.detail["end"] = end
+        # The record itself has none at level ``count``.
+        record.detail["place"] = kind, outside.f_code, outside.f_lasti
         record.detail["asynchronous"] = _is_asynchronous(getattr(type(resource), end, None))
         record.detail["inner"] = _weak(self.inner(resource))
         record.detail["closes_itself"] = self.closes_itself(resource)
@@ -226,7 +228,7 @@ class Closables(Instrumentation):
         if record.detail["closes_itself"] or not self._had_connections(record):
             self.registry.finish(record)
             return
-        first = self._dropped.setdefault(_place(record), record)
+        first = self._dropped.setdefault(record.detail["place"], record)
         if first is not record and first.state != FINISHED:
             first.detail["count"] = first.detail.get("count", 1) + 1
             self.registry.finish(record)
@@ -250,10 +252,6 @@ def _weak(inner: object) -> Callable[[], object] | None:
 
 def _is_asynchronous(function: object) -> bool:
     return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & _COROUTINE)
-
-
-def _place(record: Record) -> object:
-    return record.kind, record.code, record.lasti
 
 
 def creator(frame: FrameType | None, resource: object, package: str = "") -> FrameType | None:

@@ -83,9 +83,9 @@ class SqliteConnections(Instrumentation):
         stack = capture_stack(outside) if self.registry.level == "stack" else None
         name = args[0] if args and isinstance(args[0], str) else ""
         # Not one of the registry's: nobody would say when it is over.
-        self._made[id(connection)] = Record(
-            0, SQLITE_CONNECTION, code, lasti, time.monotonic(), self.registry.pid, name=name, stack=stack
-        )
+        record = Record(0, SQLITE_CONNECTION, code, lasti, time.monotonic(), self.registry.pid, name=name, stack=stack)
+        record.detail["place"] = outside.f_code, outside.f_lasti
+        self._made[id(connection)] = record
 
     def is_used(self) -> bool:
         """Say whether the program's own code has made a connection."""
@@ -108,7 +108,7 @@ class SqliteConnections(Instrumentation):
                 record.detail["fix"] = "connection.commit() and connection.close() in a finally block"
                 told.append(record)
             else:
-                places.setdefault((record.code, record.lasti), []).append(record)
+                places.setdefault(record.detail["place"], []).append(record)
         return told + [record for records in places.values() if len(records) >= MANY for record in records]
 
     def _is_open(self, connection: Any) -> bool:  # noqa: ANN401

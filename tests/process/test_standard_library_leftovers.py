@@ -126,6 +126,25 @@ def test_what_is_as_documented(agent: Callable[..., Any]) -> None:
     assert (report["findings"], report["agent"]["disabled"]) == ([], [])
 
 
+FEW = """\
+import sqlite3, tempfile
+a = [sqlite3.connect(":memory:") for _ in range(9)]
+b = [sqlite3.connect(":memory:") for _ in range(9)]
+c = [tempfile.NamedTemporaryFile() for _ in range(9)]
+d = [tempfile.NamedTemporaryFile() for _ in range(9)]
+tempfile.TemporaryDirectory()
+tempfile.TemporaryDirectory()
+"""
+
+
+@pytest.mark.parametrize("level", ["count", "site", "stack"])
+def test_places_are_told_apart_at_every_level(
+    python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path, level: str
+) -> None:
+    python("-m", "leakagent", "--level", level, "--report", "json:report.json", program(FEW))
+    assert json.loads((tmp_path / "report.json").read_text("utf-8"))["findings"] == []
+
+
 def test_the_identical_functions_come_back(python: Callable[..., Any], program: Callable[..., Path]) -> None:
     text = """\
 import sqlite3, sqlite3.dbapi2, tempfile, leakagent
