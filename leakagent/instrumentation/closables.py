@@ -19,12 +19,14 @@ the whole in a cycle, it has cleared all of them by then: nothing is known, and 
 keeps one record and a count.
 
 At the end what is told is closed, newest first, by the object's own method; asynchronous ones can only be closed in their event loop, which
-is gone by then, and are only told.
+is gone by then, and are only told.  So is everything while a daemon thread runs the program's code: it would go on for a
+moment, and fail.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 
 from leakagent import guard
@@ -161,6 +163,9 @@ class Closables(Instrumentation):
         resource = record.resource()
         if resource is None or record.detail["asynchronous"] or record.pid != os.getpid():
             return False
+        if self.ends and _daemons_work():
+            record.detail["evidence"] = [*record.detail.get("evidence", ()), "not closed, since a daemon thread may use it"]
+            return False
         getattr(resource, record.detail["end"])()
         return True
 
@@ -248,6 +253,18 @@ def _weak(inner: object) -> Callable[[], object] | None:
         return weakref.ref(inner)
     except TypeError:  # somebody's own, with ``__slots__``: nothing will be known of it
         return lambda: None
+
+
+def _daemons_work() -> bool:
+    """Say whether a thread that Python does not wait for is in the program's own code, which would see what was closed and fail."""
+    threading = sys.modules.get("threading")
+    for thread in threading.enumerate() if threading is not None else ():
+        frame = interpreter.thread_frame(thread) if thread.daemon else None
+        while frame is not None:
+            if owner_of(frame.f_code.co_filename) == YOURS:
+                return True
+            frame = frame.f_back
+    return False
 
 
 def _is_asynchronous(function: object) -> bool:

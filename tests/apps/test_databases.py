@@ -199,6 +199,30 @@ def test_qdrant_and_grpc(compare: Callable[..., Any]) -> None:
         assert report["agent"]["disabled"] == []
 
 
+DAEMON = """\
+import threading
+from qdrant_client import QdrantClient
+client = QdrantClient(path="one")  # leak: not_closed qdrant.client
+works = threading.Event()
+def work():
+    while True:
+        client.get_collections()
+        works.set()
+threading.Thread(target=work, daemon=True).start()
+works.wait()
+print("end")
+"""
+
+
+def test_a_daemon_thread_that_uses_it_at_the_end(compare: Callable[..., Any]) -> None:
+    ran = compare(DAEMON)
+    for agent, report in ran.agents.values():
+        assert (agent.returncode, agent.stdout) == (0, "end\n"), agent
+        assert "in thread" not in agent.stderr
+        (found,) = report["findings"]
+        assert (found["action"], found["evidence"]) == ("none", ["not closed, since a daemon thread may use it"])
+
+
 CLOSED = """\
 import gc
 import os
