@@ -100,8 +100,9 @@ class SqliteConnections(Instrumentation):
         told: list[Record] = []
         places: dict[object, list[Record]] = {}
         for connection in gc.get_objects():
-            record = self._made.get(id(connection)) if isinstance(connection, self._module.Connection) else None
-            if record is None or not self._is_open(connection):
+            record = self._made.get(id(connection))
+            # Not `isinstance`, which asks ``__class__``: proxies load what they stand for.
+            if record is None or not issubclass(type(connection), self._module.Connection) or not self._is_open(connection):
                 continue
             if connection.in_transaction and getattr(connection, "autocommit", True) is not False:
                 record.detail["evidence"] = ["its transaction was not committed: what it has written is lost"]
