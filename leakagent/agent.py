@@ -237,7 +237,7 @@ class Agent:
         if part not in guard.disabled:
             self.parts[part].arrived(module, self.patches)
 
-    def _has_work(self) -> bool:
+    def _is_used(self) -> bool:
         return any(not isinstance(part, Instrumentation) or part.is_used() for part in self.parts.values())
 
     def clients(self) -> dict[str, Instrumentation]:
@@ -381,7 +381,7 @@ class Agent:
         guard.call("watcher", watcher.end)
         guard.call("live", self._end_live)
         if (
-            guard.call("end of the program", self._has_work) is not False
+            guard.call("end of the program", self._is_used) is not False
             or self._must_know_status()
             or state.number
             or self.telemetry is not None

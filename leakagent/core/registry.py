@@ -101,6 +101,7 @@ class Registry:
         name: str = "",
         weak: bool = True,
         dropped: Callable[[Record], None] | None = None,
+        is_work: bool = True,
     ) -> Record:
         """Note that ``resource`` was created.
 
@@ -110,6 +111,7 @@ class Registry:
             frame: The frame that created it; frames that only pass the creation on are walked over.
             name: What people call it.
             weak: Refer to the resource weakly, and note when it is dropped without having been finished.
+            is_work: It works in the background, so that the process may have to be asked what it does.
             dropped: Called then with the record, at any allocation of any thread: it must take no lock.
 
         """
@@ -133,7 +135,7 @@ class Registry:
         self.count(kind).add(1, 0)
         if self.scoped is not None:
             self.scoped(record)
-        if self.on_add is not None:
+        if is_work and self.on_add is not None:
             self.on_add()
         return record
 

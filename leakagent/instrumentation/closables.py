@@ -201,7 +201,7 @@ class Closables(Instrumentation):
         outside = creator(frame, resource, package)
         if outside is None or id(resource) in self._open or not self.concerns(resource, frame):
             return
-        record = self.registry.add(kind, resource, outside, name=self.name(resource), dropped=self._was_dropped)
+        record = self.registry.add(kind, resource, outside, name=self.name(resource), dropped=self._was_dropped, is_work=False)
         record.detail["end"] = end
         # The record itself has none at level ``count``.
         record.detail["place"] = kind, outside.f_code, outside.f_lasti

@@ -157,3 +157,14 @@ leakagent.uninstall()
 print(seen() == before)
 """
     assert python(program(text)).stdout == "False False False\nTrue\n"
+
+
+def test_they_are_no_background_work(python: Callable[..., Any], program: Callable[..., Path]) -> None:
+    # A program that makes some files needs no thread and no socket of the agent's.
+    text = """\
+import sqlite3, sys, tempfile
+kept = tempfile.NamedTemporaryFile(), tempfile.TemporaryDirectory(), sqlite3.connect(":memory:")
+import threading
+print(threading.active_count(), [name for name in sys.modules if name.startswith("leakagent.live")])
+"""
+    assert python("-m", "leakagent", program(text)).stdout == "1 []\n"
