@@ -183,7 +183,11 @@ class Agent:
 
     def _stalled(self, stall: Stall) -> None:
         """Tell at once what makes no progress, since the program may never come to its end; called by the watcher."""
-        if self.is_active() and not self.child:
+        if not self.child:
+            self._seen(stall)
+
+    def _seen(self, stall: Stall) -> None:
+        if self.is_active():
             from .telling import tell
 
             tell(self, stall)
@@ -212,7 +216,7 @@ class Agent:
                 message = f"another plug-in has the kind {taken}"
                 raise PluginError(message)
             made = owner(self.registry, self.settings)
-            made.part = plugin.part
+            made.part, made.tell = plugin.part, self._seen
             self.parts[plugin.part] = made
         self.parts[plugin.part].arrived(module, self.patches)
 
@@ -223,7 +227,7 @@ class Agent:
             package = __import__(f"{instrumentation.__name__}.{name}", fromlist=[made])
             self.parts[part] = getattr(package, made)(self.registry, self.settings)
             if isinstance(self.parts[part], Instrumentation):
-                self.parts[part].part = part
+                self.parts[part].part, self.parts[part].tell = part, self._seen
             if part == "loky":
                 self.parts[part].main_has_ended = self.main_has_ended
             if part == "billiard":
@@ -426,19 +430,24 @@ class Agent:
             self.live.forked()
         if self.watch is not None:
             self.watch.forked()
+        self._parts_forked()
+        if "leakagent.processes.ledger" in sys.modules:
+            sys.modules["leakagent.processes.ledger"].own.forked()
+        guard.disabled.clear()
+        if self.telemetry is not None:
+            self.telemetry.forked()
+
+    def _parts_forked(self) -> None:
+        for name, client in self.clients().items():
+            guard.call(name, client.forked)
         self.registry.forget()
         if "asyncio" in self.parts:
             self.parts["asyncio"].forget()
         if "stalls" in self.parts:
             self.parts["stalls"].forget()
         for name, part in self.parts.items():
-            if hasattr(part, "forked"):
+            if hasattr(part, "forked") and not isinstance(part, Instrumentation):
                 guard.call(name, part.forked)
-        if "leakagent.processes.ledger" in sys.modules:
-            sys.modules["leakagent.processes.ledger"].own.forked()
-        guard.disabled.clear()
-        if self.telemetry is not None:
-            self.telemetry.forked()
 
     def exit_status(self) -> tuple[int | None, int | None]:
         """Return exit status and signal that the program ends with, as far as they can be known."""

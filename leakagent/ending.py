@@ -30,7 +30,7 @@ from .shutdown.closing import (
 )
 from .shutdown.signals import die_by, state
 from .shutdown.watchdog import Watchdog
-from .telling import chain_text, stalls_of
+from .telling import chain_text, seen_by_clients, stalls_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -400,7 +400,7 @@ class Ending:
                     record.detail["closed"] = True
                 except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
                     self._closed[record.id] = f"closing it raised {type(error).__name__}"
-            for name, part in clients.items() if final else ():
+            for name, part in clients.items():
                 guard.call(name, part.close_rest)
 
         in_time(seconds, lambda: guard.call("shutdown stage clients", work))
@@ -427,6 +427,7 @@ class Ending:
         for build in (self._tasks, self._failures, self._scoped, *resources):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
         found += guard.call("detector stalls", stalls_of, agent) or []
+        found += guard.call("detector clients", seen_by_clients, agent) or []
         for name, records in left.items():
             found += guard.call(name, self._clients_of, agent.parts[name], records) or []
         self.own = found[:]

@@ -60,6 +60,7 @@ TARGETS = {
     "chromadb.api.shared_system_client": "chromadb",
     "lancedb.db": "lancedb",
     "lancedb.table": "lancedb",
+    "lancedb.remote.db": "lancedb",
     "lancedb.background_loop": "lancedb",
     "httpx._client": "httpx",
     "httpx2._client": "httpx",

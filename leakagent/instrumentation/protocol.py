@@ -14,13 +14,14 @@ from leakagent.core.records import DROPPED, LIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
     from typing import ClassVar
 
     from leakagent.config import Settings
     from leakagent.core.records import Record
     from leakagent.core.registry import Registry
+    from leakagent.detect.stalled import Stall
 
     from .patching import Patches
 
@@ -32,12 +33,14 @@ class Instrumentation:
         kinds: What it tracks -> what to write at the site so that it ends (empty: the general text of the reason).
         registry: Where its records are.
         ends: Whether the program ends (`at_end`).
+        tell: Tells at once, while the program runs, what can't wait for its end.
         part: What the agent calls it, and what is switched off when it fails (`leakagent.guard.call`).
 
     """
 
     kinds: ClassVar[Mapping[str, str]] = {}
     ends = False
+    tell: Callable[[Stall], object] | None = None
     part = ""
 
     def __init__(self, registry: Registry, settings: Settings) -> None:  # noqa: ARG002 - for subclasses
@@ -75,6 +78,10 @@ class Instrumentation:
         """Be told that the program ends, once, before `left_over`: what takes long to find can be looked for now."""
         self.ends = True
 
+    def seen(self) -> list[Stall]:
+        """Return what the report tells of it besides what is left over."""
+        return []
+
     def is_alive(self, record: Record) -> bool:
         """Say whether a record of its kinds is still open, for `leakagent.scope`."""
         return record.state == LIVE and record.resource() is not None
@@ -106,7 +113,7 @@ class Instrumentation:
         return True
 
     def close_rest(self) -> None:
-        """Close what no record stands for, when the program ends: after the records, in the same thread."""
+        """Close what no record stands for, after the records and in the same thread."""
 
     def has_loop(self) -> bool:
         """Say whether the library has something of its own besides the records that has to be stopped (a loop, a thread)."""
@@ -124,4 +131,4 @@ class Instrumentation:
         return self.has_loop()
 
     def forked(self) -> None:
-        """Forget what belongs to the parent; called in a forked child, whose registry is empty."""
+        """Forget what belongs to the parent; called in a forked child, before its registry is emptied."""
