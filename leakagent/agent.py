@@ -12,6 +12,8 @@ from .core.registry import Registry
 from .instrumentation import LOOPS, PARTS, SERVERS, STARTERS, TARGETS, WATCHED
 from .instrumentation.importhook import ImportHook
 from .instrumentation.patching import Patches
+from .instrumentation.plugins import PluginError, Plugins
+from .instrumentation.protocol import Instrumentation
 from .shutdown import interpreter
 from .shutdown.noticer import COMPUTING, noticer
 from .shutdown.signals import Signals, state
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from .core.findings import Finding
     from .detect.stalled import Stall
     from .ending import Ending
+    from .instrumentation.plugins import Plugin
     from .live.server import Live
     from .processes.parent_watch import ParentWatch
     from .telemetry.worker import Telemetry
@@ -62,6 +65,7 @@ class Agent:
         self.patches = Patches()
         self.registry = Registry(settings.level)
         self.parts: dict[str, Any] = {}
+        self.plugins = Plugins(self.hook, self._plugin_arrived)
         self.seconds = 0.0
         self.status: int | None = None
         #: Status of the main thread's last call of ``sys.exit``, and the uncaught exception that was known by then.
@@ -143,6 +147,7 @@ class Agent:
     def _instrument(self) -> None:
         for name, part in TARGETS.items():
             self.hook.when_imported(name, part, lambda module, part=part: self.arrived(part, module))  # type: ignore[misc]
+        self.plugins.watch(at_once=self.owner == "code")
         for name in WATCHED:
             self.hook.when_imported(name, "stalls", self._watch)
         for name in STARTERS if self.settings.orphans == "end" else ():
@@ -178,7 +183,11 @@ class Agent:
 
     def _stalled(self, stall: Stall) -> None:
         """Tell at once what makes no progress, since the program may never come to its end; called by the watcher."""
-        if self.is_active() and not self.child:
+        if not self.child:
+            self._seen(stall)
+
+    def _seen(self, stall: Stall) -> None:
+        if self.is_active():
             from .telling import tell
 
             tell(self, stall)
@@ -197,12 +206,28 @@ class Agent:
             self.watch = ParentWatch(self.signals, self.settings.grace, self.main_has_ended)
         self.watch.start(starter)
 
+    def _plugin_arrived(self, plugin: Plugin, module: ModuleType) -> None:
+        if plugin.part in guard.disabled:
+            return
+        if plugin.part not in self.parts:
+            owner = plugin.load()
+            taken = next((kind for kind in owner.kinds if self.client_part(kind) is not None), None)
+            if taken is not None:
+                message = f"another plug-in has the kind {taken}"
+                raise PluginError(message)
+            made = owner(self.registry, self.settings)
+            made.part, made.tell = plugin.part, self._seen
+            self.parts[plugin.part] = made
+        self.parts[plugin.part].arrived(module, self.patches)
+
     def arrived(self, part: str, module: ModuleType) -> None:
         """Load a part when the first of its targets arrives, and have it patch the module."""
         if part not in self.parts:
             name, made = PARTS[part]
             package = __import__(f"{instrumentation.__name__}.{name}", fromlist=[made])
             self.parts[part] = getattr(package, made)(self.registry, self.settings)
+            if isinstance(self.parts[part], Instrumentation):
+                self.parts[part].part, self.parts[part].tell = part, self._seen
             if part == "loky":
                 self.parts[part].main_has_ended = self.main_has_ended
             if part == "billiard":
@@ -215,6 +240,17 @@ class Agent:
                 self.parts[part].ending, self.parts[part].signals = self.ending, self.signals
         if part not in guard.disabled:
             self.parts[part].arrived(module, self.patches)
+
+    def _is_used(self) -> bool:
+        return any(not isinstance(part, Instrumentation) or part.is_used() for part in self.parts.values())
+
+    def clients(self) -> dict[str, Instrumentation]:
+        """Return the parts that know clients and connections, by name."""
+        return {name: part for name, part in self.parts.items() if isinstance(part, Instrumentation)}
+
+    def client_part(self, kind: str) -> Instrumentation | None:
+        """Return the one of them that tracks this kind."""
+        return next((part for part in self.clients().values() if kind in part.kinds), None)
 
     def stop(self) -> None:
         """Undo everything; what was tracked is forgotten."""
@@ -348,7 +384,12 @@ class Agent:
         self.signals.main_has_ended = True
         guard.call("watcher", watcher.end)
         guard.call("live", self._end_live)
-        if self.parts or self._must_know_status() or state.number or self.telemetry is not None:
+        if (
+            guard.call("end of the program", self._is_used) is not False
+            or self._must_know_status()
+            or state.number
+            or self.telemetry is not None
+        ):
             self._at_the_end(lambda: self.ending().last())
         guard.call(noticer.part, noticer.end)
 
@@ -389,21 +430,24 @@ class Agent:
             self.live.forked()
         if self.watch is not None:
             self.watch.forked()
-        self.registry.forget()
-        if "asyncio" in self.parts:
-            self.parts["asyncio"].forget()
-        if "stalls" in self.parts:
-            self.parts["stalls"].forget()
-        for part in SERVERS.intersection(self.parts):
-            self.parts[part].forked()
-        for part in ("subprocesses", "loky", "shared memory"):
-            if part in self.parts:
-                self.parts[part].forked()
+        self._parts_forked()
         if "leakagent.processes.ledger" in sys.modules:
             sys.modules["leakagent.processes.ledger"].own.forked()
         guard.disabled.clear()
         if self.telemetry is not None:
             self.telemetry.forked()
+
+    def _parts_forked(self) -> None:
+        for name, client in self.clients().items():
+            guard.call(name, client.forked)
+        self.registry.forget()
+        if "asyncio" in self.parts:
+            self.parts["asyncio"].forget()
+        if "stalls" in self.parts:
+            self.parts["stalls"].forget()
+        for name, part in self.parts.items():
+            if hasattr(part, "forked") and not isinstance(part, Instrumentation):
+                guard.call(name, part.forked)
 
     def exit_status(self) -> tuple[int | None, int | None]:
         """Return exit status and signal that the program ends with, as far as they can be known."""

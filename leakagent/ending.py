@@ -11,7 +11,7 @@ from contextlib import suppress
 from . import __version__, config, guard, leftovers
 from .core import findings as f
 from .core.findings import Finding, Report
-from .core.records import DROPPED, LANCEDB_TABLE, PROCESS_POOL, THREAD_POOL, Record
+from .core.records import DROPPED, PROCESS_POOL, THREAD_POOL, Record
 from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
 from .instrumentation import SERVERS
@@ -30,7 +30,7 @@ from .shutdown.closing import (
 )
 from .shutdown.signals import die_by, state
 from .shutdown.watchdog import Watchdog
-from .telling import chain_text, stalls_of
+from .telling import chain_text, seen_by_clients, stalls_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .agent import Agent
+    from .instrumentation.protocol import Instrumentation
     from .instrumentation.task_notes import Observation
 
 #: Exit status with ``--fail-on-leak``.
@@ -311,7 +312,7 @@ class Ending:
         if not killed:
             self.note()
         by_signal = state.number or (0 if hasattr(sys, "ps1") else self.agent.exit_status()[1] or 0)
-        if self._has_clients() and not state.number:
+        if self.agent.clients() and not state.number:
             self.arm()
         try:
             report = self.close(final=True)
@@ -348,8 +349,10 @@ class Ending:
             self._pending = parts["asyncio"].observe_rest(final=final)
             if final:
                 guard.call("asyncio exceptions", parts["asyncio"].look_at_failed)
+        for name, part in self.agent.clients().items() if final else ():
+            guard.call(name, part.at_end)
         left = self._left_clients()
-        if any(left.values()) or ("lancedb" in parts and (parts["lancedb"].has_loop() or parts["lancedb"].is_over)):
+        if any(left.values()) or any(part.has_more() for part in self.agent.clients().values()):
             self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
         if "subprocesses" in parts and final:
             self._outliving = guard.call("subprocesses", leftovers.end_subprocesses, self.agent, self.stages) or []
@@ -378,37 +381,35 @@ class Ending:
         return self._report(left, children=children)
 
     def _left_clients(self) -> dict[str, list[Record]]:
-        parts = self.agent.parts
-        return {name: parts[name].left_over() for name in ("chromadb", "lancedb") if name in parts}
-
-    def _has_clients(self) -> bool:
-        return "chromadb" in self.agent.parts or "lancedb" in self.agent.parts
+        return {name: guard.call(name, part.left_over) or [] for name, part in self.agent.clients().items()}
 
     def _close_clients(self, left: dict[str, list[Record]], seconds: float, *, final: bool) -> tuple[int, int]:
-        records = sorted((record for found in left.values() for record in found), key=lambda record: -record.id)
-        lance = self.agent.parts.get("lancedb")
-        loops = int(lance is not None and lance.has_loop())
-        if lance is not None and loops:
-            lance.refuse(seconds, final=final)
-        if final and "chromadb" in left:
-            self.agent.parts["chromadb"].refuse(left["chromadb"])
+        clients = self.agent.clients()
+        records = sorted(((one, name) for name, found in left.items() for one in found), key=lambda pair: -pair[0].id)
+        loops = sum(part.has_loop() for part in clients.values())
+        for name, part in clients.items():
+            found = left.get(name, [])
+            guard.call(name, lambda refuse=part.refuse, found=found: refuse(found, seconds, final=final))
+            guard.call(name, part.drain, seconds)
 
         def work() -> None:
-            for record in records:
-                part = self.agent.parts["chromadb" if record.kind.startswith("chromadb") else "lancedb"]
+            for record, name in records:
+                part = clients[name]
                 try:
                     self._closed[record.id] = f.CLOSED if part.close(record) else f.NONE
                     record.detail["closed"] = True
                 except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
                     self._closed[record.id] = f"closing it raised {type(error).__name__}"
+            for name, part in clients.items():
+                guard.call(name, part.close_rest)
 
-        in_time(seconds, work)
-        forced = sum(1 for record in records if record.id not in self._closed)
-        if lance is not None:
-            stopped = lance.stop_loop(seconds)
+        in_time(seconds, lambda: guard.call("shutdown stage clients", work))
+        forced = sum(1 for record, _ in records if record.id not in self._closed)
+        for name, part in clients.items():
+            stopped = guard.call(name, part.stop_loop, seconds)
             forced += not stopped
             if stopped and final:
-                lance.shut_down()
+                guard.call(name, part.shut_down)
         return len(records) + loops, forced
 
     # -- findings ----------------------------------------------------------------------------------------------------
@@ -426,8 +427,9 @@ class Ending:
         for build in (self._tasks, self._failures, self._scoped, *resources):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
         found += guard.call("detector stalls", stalls_of, agent) or []
-        for records in left.values():
-            found += [self._client(one) for one in records if one.kind != LANCEDB_TABLE and not one.detail.get("scope")]
+        found += guard.call("detector clients", seen_by_clients, agent) or []
+        for name, records in left.items():
+            found += guard.call(name, self._clients_of, agent.parts[name], records) or []
         self.own = found[:]
         if children and not agent.child:
             found += guard.call("findings of children", self._of_children) or []
@@ -451,7 +453,9 @@ class Ending:
         """Make a finding of a record (`leakagent.detect.leftovers.finding_of`), with its fix."""
         from .report.fixes import fix_for  # only for programs that left something
 
-        return finding_of(record, reason, base=self.agent.base, fix=fix_for(reason, record.kind), **more)
+        part = self.agent.client_part(record.kind)
+        fix = (part.fix(record) if part is not None else "") or fix_for(reason, record.kind)
+        return finding_of(record, reason, base=self.agent.base, fix=fix, **more)
 
     def _tasks(self) -> list[Finding]:
         tasks = self.agent.parts.get("asyncio")
@@ -630,14 +634,17 @@ class Ending:
             found.append(finding)
         return found
 
-    def _client(self, record: Record) -> Finding:
+    def _clients_of(self, part: Instrumentation, records: list[Record]) -> list[Finding]:
+        return [self._client(part, one) for one in records if part.is_told(one) and not one.detail.get("scope")]
+
+    def _client(self, part: Instrumentation, record: Record) -> Finding:
         done = self._closed.get(record.id, f.NONE)
-        evidence = ["dropped without close()"] if record.state == DROPPED else []
+        evidence = part.evidence(record)
         if done not in f.ACTIONS:
             evidence.append(done)
             done = f.NONE
         finding = self.finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
-        finding.fix = record.detail.get("fix", finding.fix)
+        finding.count = record.detail.get("count", 1)
         return finding
 
     def _of_children(self) -> list[Finding]:

@@ -13,13 +13,22 @@ if TYPE_CHECKING:
 #: Part -> why it is off; read by ``leakagent doctor`` and by the report.
 disabled: dict[str, str] = {}
 
+#: What the names of parts begin with that other packages bring (`leakagent.instrumentation.plugins`).
+PLUGIN = "plug-in "
+
 _told: set[str] = set()
 _silent: list[bool] = []
 
 
-def say(line: str) -> None:
-    """Write one line to stderr, once in the whole tree of processes; a closed or broken stderr is survived."""
-    if line in _told or _silent:
+def say(line: str, *, at_any_rate: bool = False) -> None:
+    """Write one line to stderr, once in the whole tree of processes; a closed or broken stderr is survived.
+
+    Args:
+        line: What to say.
+        at_any_rate: In a child as well.
+
+    """
+    if line in _told or (_silent and not at_any_rate):
         return
     _told.add(line)
     text = f"leakagent: {line}\n"
@@ -49,7 +58,7 @@ def failed(part: str, error: BaseException) -> None:
     if part in disabled or sys.is_finalizing():
         return
     disabled[part] = f"{type(error).__name__}: {error}"
-    say(f"{part} switched off after an error of leakagent's own: {type(error).__name__}: {error}")
+    say(f"{part} switched off after an error{_whose(part)}: {type(error).__name__}: {error}")
 
 
 def guarded(part: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -69,7 +78,11 @@ def failed_in_child(part: str, cause: str) -> None:
     """Note what a child has handed over: told once, however many children there are."""
     if part not in disabled:
         disabled[part] = cause
-        say(f"{part} switched off in a child after an error of leakagent's own: {cause}")
+        say(f"{part} switched off in a child after an error{_whose(part)}: {cause}")
+
+
+def _whose(part: str) -> str:
+    return "" if part.startswith(PLUGIN) else " of leakagent's own"
 
 
 def call(part: str, function: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - whatever it returns

@@ -25,7 +25,7 @@ from contextlib import suppress
 from . import agent as agents
 from . import guard
 from .core import findings as f
-from .core.records import LANCEDB_CONNECTION, LANCEDB_TABLE, PROCESS, PROCESS_POOL, TASK, THREAD, THREAD_POOL, Record
+from .core.records import PROCESS, PROCESS_POOL, TASK, THREAD, THREAD_POOL, Record
 from .core.sites import YOURS
 from .shutdown import interpreter
 from .shutdown.signals import state
@@ -293,8 +293,8 @@ class _Left:
             else:
                 resource.shutdown(wait=False, cancel_futures=True)
             return True
-        part = self.agent.parts.get(record.kind.partition(".")[0])
-        return part is not None and hasattr(part, "close") and bool(part.close(record))
+        part = self.agent.client_part(record.kind)
+        return part is not None and part.close(record)
 
     def tell(self) -> list[str]:
         """Put it into the report and return one text per place."""
@@ -340,11 +340,9 @@ def _is_alive(record: Record) -> bool:
         return bool(resource.is_alive())
     if record.kind == PROCESS:
         return not record.detail["pool"] and resource.exitcode is None
-    if record.kind == LANCEDB_CONNECTION:
-        return not record.detail["internal"]
-    if "system" in record.detail:
-        return bool(getattr(record.detail["system"], "_running", False))
-    return record.kind not in {TASK, LANCEDB_TABLE}
+    agent = agents.current()
+    part = agent.client_part(record.kind) if agent is not None else None
+    return record.kind != TASK if part is None else part.is_alive(record)
 
 
 def _serves(record: Record, loop: object) -> bool:

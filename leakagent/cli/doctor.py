@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _REQUIRED = ("wrapt", "psutil", "opentelemetry-api", "opentelemetry-sdk")
-_WATCHED = ("uvloop", "chromadb", "lancedb", "llama-index-core", "streamlit", "uvicorn")
+_WATCHED = (
+    *("uvloop", "chromadb", "lancedb", "llama-index-core", "streamlit", "uvicorn"),
+    *("httpx", "aiohttp", "requests", "SQLAlchemy", "redis", "qdrant-client", "grpcio"),
+)
 _EXPORTERS = {
     "otlp over http": "opentelemetry.exporter.otlp.proto.http",
     "otlp over grpc": "opentelemetry.exporter.otlp.proto.grpc",
@@ -36,7 +39,7 @@ active = "leakagent.agent" in sys.modules and sys.modules["leakagent.agent"].is_
 agent = sys.modules["leakagent.agent"].current() if active else None
 import asyncio, concurrent.futures.process, concurrent.futures.thread, multiprocessing.pool, threading
 print(json.dumps({"active": active, "early": early, "owner": agent.owner if agent else "",
-    "patches": agent.patches.names() if agent else [], "disabled": dict(sys.modules["leakagent.guard"].disabled) if agent else {}}))
+    "patches": agent.patches.names() if agent else [], "plugins": agent.plugins.examine() if agent else [], "disabled": dict(sys.modules["leakagent.guard"].disabled) if agent else {}}))
 """
 
 
@@ -60,13 +63,16 @@ def examine() -> dict[str, Any]:
     probe = _probe()
     private = interpreter.private_names()
     return {
-        "ok": bool(probe["active"]) and not probe["disabled"] and not errors and all(private.values()),
+        "ok": bool(probe["active"])
+        and not (probe["disabled"] or errors or any(one["problem"] for one in probe["plugins"]))
+        and all(private.values()),
         "leakagent": __version__,
         "python": sys.version.split()[0],
         "executable": sys.executable,
         "hook": {key: probe[key] for key in ("active", "owner", "early", "problem")},
         "hook_files": _hook_files(),
         "patches": probe["patches"],
+        "plugins": probe["plugins"],
         "disabled": probe["disabled"],
         "private_names": private,
         "settings": {name: getattr(settings, name) for name in settings.__slots__ if name != "enabled"},
@@ -79,7 +85,8 @@ def examine() -> dict[str, Any]:
 
 def _probe() -> dict[str, Any]:
     """Ask an interpreter that was started with ``LEAKAGENT=1``."""
-    nothing: dict[str, Any] = {"active": False, "owner": "", "early": [], "patches": [], "disabled": {}, "problem": ""}
+    nothing: dict[str, Any] = {"active": False, "owner": "", "early": [], "disabled": {}, "problem": ""}
+    nothing |= {"patches": [], "plugins": []}
     environ = {key: value for key, value in os.environ.items() if key != config.ROOT_VARIABLE}
     environ |= {"LEAKAGENT": "1", "LEAKAGENT_REPORT": "off"}
     try:
@@ -136,6 +143,12 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"hook files           {', '.join(found['hook_files']) or 'none'}",
         f"patches in force     {len(found['patches'])}",
         *(f"    {name}" for name in found["patches"]),
+    ]
+    lines += [
+        f"plug-in              {one['plugin']} of {one['package']}, for {one['target']}: {', '.join(one['kinds'])}"
+        if not one["problem"]
+        else f"BROKEN PLUG-IN       {one['plugin']} of {one['package']}, for {one['target']}: {one['problem']}"
+        for one in found["plugins"]
     ]
     lines += [f"SWITCHED OFF         {part}: {cause}" for part, cause in found["disabled"].items()]
     lines += [f"NOT IN THIS PYTHON   {name}" for name, there in found["private_names"].items() if not there]

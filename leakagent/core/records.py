@@ -20,6 +20,16 @@ CHROMADB_CLIENT = "chromadb.client"
 LANCEDB_CONNECTION = "lancedb.connection"
 LANCEDB_TABLE = "lancedb.table"
 LANCEDB_LOOP = "lancedb.loop"
+HTTPX_CLIENT = "httpx.client"
+AIOHTTP_SESSION = "aiohttp.session"
+REQUESTS_SESSION = "requests.session"
+SQLALCHEMY_ENGINE = "sqlalchemy.engine"
+REDIS_CLIENT = "redis.client"
+QDRANT_CLIENT = "qdrant.client"
+GRPC_CHANNEL = "grpc.channel"
+SQLITE_CONNECTION = "sqlite3.connection"
+TEMPORARY_FILE = "temporary_file"
+TEMPORARY_DIRECTORY = "temporary_directory"
 
 #: The closed list; plug-ins add theirs by registering an instrumentation.
 KINDS = (
@@ -35,6 +45,16 @@ KINDS = (
     LANCEDB_CONNECTION,
     LANCEDB_TABLE,
     LANCEDB_LOOP,
+    HTTPX_CLIENT,
+    AIOHTTP_SESSION,
+    REQUESTS_SESSION,
+    SQLALCHEMY_ENGINE,
+    REDIS_CLIENT,
+    QDRANT_CLIENT,
+    GRPC_CHANNEL,
+    SQLITE_CONNECTION,
+    TEMPORARY_FILE,
+    TEMPORARY_DIRECTORY,
 )
 
 LIVE = "live"

@@ -92,7 +92,17 @@ class Registry:
             self.settle()
         return {kind: counts.as_totals() for kind, counts in sorted(self.counts.items())}
 
-    def add(self, kind: str, resource: Any, frame: FrameType | None, *, name: str = "", weak: bool = True) -> Record:  # noqa: ANN401
+    def add(  # noqa: PLR0913 - what a note needs
+        self,
+        kind: str,
+        resource: Any,  # noqa: ANN401 - whatever the program created
+        frame: FrameType | None,
+        *,
+        name: str = "",
+        weak: bool = True,
+        dropped: Callable[[Record], None] | None = None,
+        is_work: bool = True,
+    ) -> Record:
         """Note that ``resource`` was created.
 
         Args:
@@ -101,8 +111,28 @@ class Registry:
             frame: The frame that created it; frames that only pass the creation on are walked over.
             name: What people call it.
             weak: Refer to the resource weakly, and note when it is dropped without having been finished.
+            is_work: It works in the background, so that the process may have to be asked what it does.
+            dropped: Called then with the record, at any allocation of any thread: it must take no lock.
 
         """
+        record = self.note(kind, frame, name=name)
+        if weak:
+            record.ref = weakref.ref(resource, _Dropped(record, dropped))
+        else:
+            record.ref = lambda: resource
+        span = span_now()
+        if span is not None:
+            record.detail["span"] = span
+        self.records[record.id] = record
+        self.count(kind).add(1, 0)
+        if self.scoped is not None:
+            self.scoped(record)
+        if is_work and self.on_add is not None:
+            self.on_add()
+        return record
+
+    def note(self, kind: str, frame: FrameType | None, *, name: str = "") -> Record:
+        """Return a record of a place, which stands for no resource and is not kept; arguments as of `add`."""
         code, lasti, stack = None, 0, None
         if self.level != "count":
             place = creating_frame(frame)
@@ -110,22 +140,7 @@ class Registry:
                 code, lasti = place.f_code, place.f_lasti
             if self.level == "stack":
                 stack = capture_stack(place)
-        number = next(self._numbers)
-        record = Record(number, kind, code, lasti, time.monotonic(), self.pid, name=name, stack=stack)
-        if weak:
-            record.ref = weakref.ref(resource, _Dropped(record))
-        else:
-            record.ref = lambda: resource
-        span = span_now()
-        if span is not None:
-            record.detail["span"] = span
-        self.records[number] = record
-        self.count(kind).add(1, 0)
-        if self.scoped is not None:
-            self.scoped(record)
-        if self.on_add is not None:
-            self.on_add()
-        return record
+        return Record(next(self._numbers), kind, code, lasti, time.monotonic(), self.pid, name=name, stack=stack)
 
     def finish(self, record: Record) -> None:
         """Note that a resource was ended properly: its record is forgotten."""
@@ -160,11 +175,15 @@ class Registry:
 class _Dropped:
     """Called when a resource is collected: plain attribute writes, since this can run at any allocation."""
 
-    __slots__ = ("record",)
+    __slots__ = ("record", "then")
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, then: Callable[[Record], None] | None) -> None:
         self.record = record
+        self.then = then
 
-    def __call__(self, _reference: object) -> None:
+    # As a default, since the module may be empty by the time of the last call.
+    def __call__(self, _reference: object, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if self.record.state == LIVE:
             self.record.state = DROPPED
+            if self.then is not None and not is_finalizing():
+                self.then(self.record)

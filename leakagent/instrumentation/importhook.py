@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+#: What `site` asks for before all of ``sys.path`` is there, and the standard library.
+_NO_PACKAGES = sys.stdlib_module_names.union(("sitecustomize", "usercustomize"))
+
+
 class ImportHook:
     """Calls back when one of the wanted modules has been imported."""
 
@@ -26,6 +30,8 @@ class ImportHook:
         """Start without any wanted module."""
         self._wanted: dict[str, list[tuple[str, Callable[[ModuleType], None]]]] = {}
         self._busy: set[str] = set()
+        #: Called before a module of the top level is looked for that is none of the standard library's.
+        self.on_package: Callable[[], None] | None = None
 
     def when_imported(self, name: str, part: str, callback: Callable[[ModuleType], None]) -> None:
         """Call ``callback(module)`` when ``name`` is imported, now if it already is; ``part`` is named if it fails."""
@@ -43,9 +49,12 @@ class ImportHook:
         if self in sys.meta_path:
             sys.meta_path.remove(self)
         self._wanted.clear()
+        self.on_package = None
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find a wanted module by the other finders and prepare the call (``importlib.abc.MetaPathFinder``)."""
+        if self.on_package is not None and "." not in name and name not in _NO_PACKAGES and name[:1] != "_":
+            guard.call("plug-ins", self.on_package)
         if name not in self._wanted or name in self._busy:
             return None
         self._busy.add(name)

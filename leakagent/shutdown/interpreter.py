@@ -432,8 +432,19 @@ def raise_in(thread: Thread, error: type[BaseException]) -> bool:
     return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error)))
 
 
+def never_free(found: object) -> None:
+    """Keep an object until the process is gone, the end of the interpreter included (``Py_IncRef``)."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(found))
+
+
 #: ``sys._getframe``: the frame that many calls above the caller (documented, "for internal and specialized purposes only").
 frame_of = sys._getframe  # noqa: SLF001
+
+
+#: The number by which Python knows the calling thread, the key of `frames`.
+thread_number = _thread.get_ident
 
 
 def caller(depth: int) -> FrameType | None:
@@ -932,10 +943,16 @@ class UnixSocket:
         self._raw.close()
 
 
+def temporary_file() -> Any:  # noqa: ANN401 - a class
+    """Return the class of what ``tempfile.NamedTemporaryFile`` returns (documented as "a file-like object"); the module is loaded."""
+    return sys.modules["tempfile"]._TemporaryFileWrapper  # noqa: SLF001
+
+
 def private_names() -> dict[str, bool]:
     """Return each private name with whether this interpreter has it; modules that are not loaded are loaded."""
     import asyncio.runners
     import concurrent.futures.thread as futures_thread
+    import tempfile
     import threading
 
     with futures_thread.ThreadPoolExecutor(1) as pool:
@@ -948,6 +965,7 @@ def private_names() -> dict[str, bool]:
             "ThreadPoolExecutor._threads": hasattr(pool, "_threads"),
             "concurrent.futures.thread._worker": hasattr(futures_thread, "_worker"),
             "sys._current_exceptions": hasattr(sys, "_current_exceptions"),
+            "tempfile._TemporaryFileWrapper": hasattr(tempfile, "_TemporaryFileWrapper"),
             "asyncio.runners._cancel_all_tasks": hasattr(asyncio.runners, "_cancel_all_tasks"),
             "asyncio.Task._fut_waiter": hasattr(asyncio.Task, "_fut_waiter"),
             "asyncio.Task._log_traceback": hasattr(asyncio.Task, "_log_traceback"),

@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import multiprocessing
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -86,6 +88,13 @@ if __name__ == "__main__":
     block.unlink()
     numbers = ThreadPool(1)
     print(numbers.map(abs, [-1]))
+    for _ in range(2):
+        tempfile.TemporaryDirectory()
+    with tempfile.NamedTemporaryFile() as file:
+        print(file.write(b"xy"))
+    database = sqlite3.connect(":memory:")
+    database.execute("create table t (a)")
+    print(database.execute("insert into t values (1)").rowcount)
     left = ThreadPoolExecutor(1)
     left.submit(int)
     sys.exit(7)

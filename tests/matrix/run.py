@@ -1,0 +1,77 @@
+"""Runs real programs in an environment of each release, and writes docs/support.md; a row that fails fails the script.
+
+    python tests/matrix/run.py [LIBRARY[==RELEASE]...]
+
+What is named is run again, and its rows replace those in the file; without arguments everything is run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, os.fspath(Path(__file__).parent))
+
+import environments
+import rows
+
+TABLE = environments.ROOT / "docs" / "support.md"
+
+HEAD = """\
+# What is supported
+
+Written by `make matrix` (`tests/matrix/run.py`), which makes one environment for each release and runs the programs of
+`tests/matrix/programs/` in it, on Python 3.11. A row that fails fails the script. `make test` runs the newest releases.
+
+- *found*: clients that are told with their line, of those that a leak was planted in, and none of those that were closed;
+- *closed*: what was done about them;
+- *remains*: what the process has more than before (threads, sockets, files, Systems) when everything was closed, by the agent where the
+  program has not. "as closed by hand" means that a program which closes its clients itself leaves the same.
+
+| library | release | constructor | left | found | closed | remains | |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def main() -> int:
+    """Run what is asked for, write the table, and say whether every row is well."""
+    asked = sys.argv[1:]
+    known = {library for library, _, _ in environments.RELEASES} | {
+        f"{name}=={release}" for name, release, _ in environments.RELEASES
+    }
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        print(f"not in tests/matrix/environments.py: {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    table = {(library, release): _kept(library, release) for library, release, _ in environments.RELEASES}
+    with environments.wheel() as built:
+        for library, release, more in environments.RELEASES:
+            if asked and library not in asked and f"{library}=={release}" not in asked:
+                continue
+            table[library, release] = rows.run(library, release, environments.interpreter(library, release, more, built))
+            for row in table[library, release]:
+                print(row.line(), flush=True)
+            # At once: a run of all takes long, and is sometimes ended.
+            TABLE.write_text(HEAD + "".join(row.line() + "\n" for found in table.values() for row in found), encoding="utf-8")
+    missing = [f"{library} {release}" for (library, release), found in table.items() if not found]
+    if missing:
+        print(f"-- no rows yet: {', '.join(missing)}", file=sys.stderr)
+    every = [row for found in table.values() for row in found]
+    bad = [row for row in every if row.problem]
+    for row in bad:
+        print(f"-- failed: {row.library} {row.release} {row.constructor} {row.left}: {row.problem}", file=sys.stderr)
+    print(json.dumps({"rows": len(every), "failed": len(bad)}))
+    return 1 if bad or missing else 0
+
+
+def _kept(library: str, release: str) -> list[rows.Row]:
+    if not TABLE.exists():
+        return []
+    lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| {library} | {release} |")]
+    return [rows.Row.from_line(line) for line in lines]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
