@@ -9,7 +9,7 @@ import time
 from . import config, guard, instrumentation
 from .core.records import THREAD_POOL
 from .core.registry import Registry
-from .instrumentation import LOOPS, PARTS, SERVERS, STARTERS, TARGETS, WATCHED
+from .instrumentation import CLIENTS, LOOPS, PARTS, SERVERS, STARTERS, TARGETS, WATCHED
 from .instrumentation.importhook import ImportHook
 from .instrumentation.patching import Patches
 from .shutdown import interpreter
@@ -178,7 +178,11 @@ class Agent:
 
     def _stalled(self, stall: Stall) -> None:
         """Tell at once what makes no progress, since the program may never come to its end; called by the watcher."""
-        if self.is_active() and not self.child:
+        if not self.child:
+            self._seen(stall)
+
+    def _seen(self, stall: Stall) -> None:
+        if self.is_active():
             from .telling import tell
 
             tell(self, stall)
@@ -211,6 +215,8 @@ class Agent:
                 self.parts[part].end_loops = lambda threads: self.ending().end_loops(threads)
             if part == "loop signals":
                 self.parts[part].signals = self.signals
+            if part in CLIENTS:
+                self.parts[part].tell = self._seen
             if part in SERVERS:
                 self.parts[part].ending, self.parts[part].signals = self.ending, self.signals
         if part not in guard.disabled:
@@ -389,6 +395,8 @@ class Agent:
             self.live.forked()
         if self.watch is not None:
             self.watch.forked()
+        for part in CLIENTS.intersection(self.parts):
+            guard.call(part, self.parts[part].forked)
         self.registry.forget()
         if "asyncio" in self.parts:
             self.parts["asyncio"].forget()

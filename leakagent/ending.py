@@ -30,7 +30,7 @@ from .shutdown.closing import (
 )
 from .shutdown.signals import die_by, state
 from .shutdown.watchdog import Watchdog
-from .telling import chain_text, stalls_of
+from .telling import chain_text, seen_by_clients, stalls_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -349,7 +349,7 @@ class Ending:
             if final:
                 guard.call("asyncio exceptions", parts["asyncio"].look_at_failed)
         left = self._left_clients()
-        if any(left.values()) or ("lancedb" in parts and (parts["lancedb"].has_loop() or parts["lancedb"].is_over)):
+        if any(left.values()) or any(parts[name].has_more() for name in left):
             self.stages.run("clients", CLIENT_SECONDS, lambda seconds: self._close_clients(left, seconds, final=final))
         if "subprocesses" in parts and final:
             self._outliving = guard.call("subprocesses", leftovers.end_subprocesses, self.agent, self.stages) or []
@@ -390,8 +390,11 @@ class Ending:
         loops = int(lance is not None and lance.has_loop())
         if lance is not None and loops:
             lance.refuse(seconds, final=final)
-        if final and "chromadb" in left:
-            self.agent.parts["chromadb"].refuse(left["chromadb"])
+        chroma = self.agent.parts.get("chromadb")
+        if chroma is not None:
+            if final:
+                chroma.refuse(left["chromadb"])
+            chroma.drain(seconds)
 
         def work() -> None:
             for record in records:
@@ -401,6 +404,8 @@ class Ending:
                     record.detail["closed"] = True
                 except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
                     self._closed[record.id] = f"closing it raised {type(error).__name__}"
+            if final and chroma is not None:
+                guard.call("chromadb", chroma.close_residue)
 
         in_time(seconds, work)
         forced = sum(1 for record in records if record.id not in self._closed)
@@ -426,6 +431,7 @@ class Ending:
         for build in (self._tasks, self._failures, self._scoped, *resources):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
         found += guard.call("detector stalls", stalls_of, agent) or []
+        found += guard.call("detector clients", seen_by_clients, agent) or []
         for records in left.values():
             found += [self._client(one) for one in records if one.kind != LANCEDB_TABLE and not one.detail.get("scope")]
         self.own = found[:]
@@ -632,12 +638,14 @@ class Ending:
 
     def _client(self, record: Record) -> Finding:
         done = self._closed.get(record.id, f.NONE)
-        evidence = ["dropped without close()"] if record.state == DROPPED else []
+        dropped = ["dropped without close()"] if record.state == DROPPED else []
+        evidence = [*record.detail.get("evidence", dropped)]
         if done not in f.ACTIONS:
             evidence.append(done)
             done = f.NONE
         finding = self.finding(record, f.NOT_CLOSED, evidence=evidence, action=done)
         finding.fix = record.detail.get("fix", finding.fix)
+        finding.count = record.detail.get("count", 1)
         return finding
 
     def _of_children(self) -> list[Finding]:

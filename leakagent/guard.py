@@ -17,9 +17,15 @@ _told: set[str] = set()
 _silent: list[bool] = []
 
 
-def say(line: str) -> None:
-    """Write one line to stderr, once in the whole tree of processes; a closed or broken stderr is survived."""
-    if line in _told or _silent:
+def say(line: str, *, at_any_rate: bool = False) -> None:
+    """Write one line to stderr, once in the whole tree of processes; a closed or broken stderr is survived.
+
+    Args:
+        line: What to say.
+        at_any_rate: In a child as well.
+
+    """
+    if line in _told or (_silent and not at_any_rate):
         return
     _told.add(line)
     text = f"leakagent: {line}\n"

@@ -342,8 +342,8 @@ def _is_alive(record: Record) -> bool:
         return not record.detail["pool"] and resource.exitcode is None
     if record.kind == LANCEDB_CONNECTION:
         return not record.detail["internal"]
-    if "system" in record.detail:
-        return bool(getattr(record.detail["system"], "_running", False))
+    if "held" in record.detail:
+        return bool(record.detail["held"].is_running)
     return record.kind not in {TASK, LANCEDB_TABLE}
 
 

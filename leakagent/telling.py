@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import guard
 from .core.records import EVENT_LOOP
 from .core.sites import shown_path
@@ -20,13 +22,21 @@ def stalls_of(agent: Agent) -> list[Finding]:
     return [] if stalls is None else [_finding(agent, stall) for stall in [*stalls.tasks_now(), *stalls.still_there()]]
 
 
+def seen_by_clients(agent: Agent) -> list[Finding]:
+    """Return the findings about clients besides that they were left open."""
+    parts = [part for part in agent.parts.values() if hasattr(part, "seen")]
+    return [_finding(agent, stall) for part in parts for stall in part.seen()]
+
+
 def _finding(agent: Agent, stall: Stall) -> Finding:
     from .report.fixes import fix_for  # only for programs that stall
 
     where = "blocked in " if stall.record.kind == EVENT_LOOP else "waiting in "
-    evidence = [where + chain_text(stall.chain, agent.base), *stall.evidence]
-    fix = fix_for(stall.reason, stall.record.kind)
-    return finding_of(stall.record, stall.reason, base=agent.base, evidence=evidence, fix=fix)
+    waits = [where + chain_text(stall.chain, agent.base)] if stall.chain else []
+    fix = stall.fix or stall.record.detail.get("fix") or fix_for(stall.reason, stall.record.kind)
+    finding = finding_of(stall.record, stall.reason, base=agent.base, evidence=[*waits, *stall.evidence], fix=fix)
+    finding.pids = [os.getpid()]
+    return finding
 
 
 def chain_text(chain: list[tuple[str, int, str]], base: str) -> str:
@@ -35,7 +45,11 @@ def chain_text(chain: list[tuple[str, int, str]], base: str) -> str:
 
 
 def tell(agent: Agent, stall: Stall) -> None:
-    """Print what makes no progress, unless the user wants no text or has asked not to be told."""
+    """Print what is wrong, unless the user wants no text or has asked not to be told.
+
+    A child prints nothing, but for one case: it is about to hang for ever (`leakagent.instrumentation.inherited`), so that nobody else
+    is going to hear of it.  Its report is handed over at once as well.
+    """
     from .report.fingerprint import complete
     from .report.live import render
     from .report.spec import TEXT, parse_spec
@@ -48,4 +62,9 @@ def tell(agent: Agent, stall: Stall) -> None:
     known.add(finding.fingerprint)
     agent.stalled.append(finding)
     if any(target.format == TEXT for target in parse_spec(agent.settings.report)):
-        guard.say(render(finding))
+        guard.say(render(finding), at_any_rate=True)
+    if agent.child:
+        from .processes import family
+        from .report.json_report import dumps
+
+        family.hand_over(os.environ, dumps(agent.ending().look(children=False)))

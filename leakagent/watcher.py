@@ -22,6 +22,7 @@ the program's own in such a moment is undone.  Where there is no ``/proc`` (macO
 from __future__ import annotations
 
 import _thread
+import math
 import os
 import sys
 import time
@@ -39,6 +40,9 @@ SHORTEST = 0.25
 
 #: Looks per threshold.
 SHARE = 4
+
+#: Part of its pace after which a look has its turn: the thread's own rests are not exact.
+ON_TIME = 0.9
 
 #: Seconds that a fork waits for the thread to end; it is in the middle of a look, or asleep.
 END_SECONDS = 1.0
@@ -81,8 +85,11 @@ class Watcher:
     def __init__(self) -> None:
         """Start nothing."""
         self.looks: list[Callable[[], None]] = []
-        self.pause = SHORTEST
+        self.pause = math.inf
         self.on_need: Callable[[], None] | None = None
+        #: Looks with a pace of their own, in seconds, and when each look has its next turn.
+        self._paces: dict[Callable[[], None], float] = {}
+        self._next: dict[Callable[[], None], float] = {}
         self._enabled = False
         self._forking = False
         self._again = False
@@ -90,6 +97,19 @@ class Watcher:
         self._paused = False
         self._collector: Any = None
         _ALL.append(self)
+
+    def look_every(self, seconds: float, look: Callable[[], None]) -> None:
+        """Have a look called at a pace of its own, once the thread is needed.
+
+        Args:
+            seconds: Between two calls.
+            look: What is called.
+
+        """
+        if look not in self.looks:
+            self._paces[look] = seconds
+            self.looks.append(look)
+            self._enabled = True
 
     @property
     def native_id(self) -> int:
@@ -130,10 +150,21 @@ class Watcher:
         turn.native_id = _thread.get_native_id()
         # A signal is for the main thread, whose system call it has to interrupt.
         interpreter.block_all()
-        while not turn.bell.acquire(timeout=self.pause) and self.part not in guard.disabled:
-            self._look()
+        while not turn.bell.acquire(timeout=self._rest()) and self.part not in guard.disabled:
+            self._look(self._due())
 
-    def _look(self) -> None:
+    def _rest(self) -> float:
+        return min([self.pause, *list(self._paces.values())])
+
+    def _due(self) -> list[Callable[[], None]]:
+        """Return the looks whose turn it is."""
+        now = time.monotonic()
+        due = [look for look in list(self.looks) if now >= self._next.get(look, 0.0)]
+        for look in due:
+            self._next[look] = now + ON_TIME * self._paces.get(look, self.pause)
+        return due
+
+    def _look(self, looks: list[Callable[[], None]] | None = None) -> None:
         import gc
 
         # No collection in this thread: it would run the program's finalizers here, and some of them (tkinter's) must run in their own.
@@ -141,7 +172,7 @@ class Watcher:
         if self._paused:
             gc.disable()
         try:
-            for look in list(self.looks):
+            for look in list(self.looks) if looks is None else looks:
                 guard.call(self.part, look)
         finally:
             self._resume()
@@ -176,6 +207,8 @@ class Watcher:
         self._enabled = False
         self.stop(uncounted=False)
         self.looks.clear()
+        self._paces.clear()
+        self._next.clear()
         self.on_need = None
         if self._collector is not None and self._on_collection in self._collector.callbacks:
             self._collector.callbacks.remove(self._on_collection)

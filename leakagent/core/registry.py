@@ -103,15 +103,7 @@ class Registry:
             weak: Refer to the resource weakly, and note when it is dropped without having been finished.
 
         """
-        code, lasti, stack = None, 0, None
-        if self.level != "count":
-            place = creating_frame(frame)
-            if place is not None:
-                code, lasti = place.f_code, place.f_lasti
-            if self.level == "stack":
-                stack = capture_stack(place)
-        number = next(self._numbers)
-        record = Record(number, kind, code, lasti, time.monotonic(), self.pid, name=name, stack=stack)
+        record = self.note(kind, frame, name=name)
         if weak:
             record.ref = weakref.ref(resource, _Dropped(record))
         else:
@@ -119,13 +111,24 @@ class Registry:
         span = span_now()
         if span is not None:
             record.detail["span"] = span
-        self.records[number] = record
+        self.records[record.id] = record
         self.count(kind).add(1, 0)
         if self.scoped is not None:
             self.scoped(record)
         if self.on_add is not None:
             self.on_add()
         return record
+
+    def note(self, kind: str, frame: FrameType | None, *, name: str = "") -> Record:
+        """Return a record of a place, which stands for no resource and is not kept; arguments as of `add`."""
+        code, lasti, stack = None, 0, None
+        if self.level != "count":
+            place = creating_frame(frame)
+            if place is not None:
+                code, lasti = place.f_code, place.f_lasti
+            if self.level == "stack":
+                stack = capture_stack(place)
+        return Record(next(self._numbers), kind, code, lasti, time.monotonic(), self.pid, name=name, stack=stack)
 
     def finish(self, record: Record) -> None:
         """Note that a resource was ended properly: its record is forgotten."""

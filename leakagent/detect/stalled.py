@@ -91,21 +91,25 @@ Step = tuple[str, str]
 
 
 class Stall:
-    """Something that makes no progress, as it was last seen.
+    """Something that makes no progress, or is told while the program runs for another reason, as it was last seen.
 
     Attributes:
         record: The task, pool or event loop.
-        reason: ``stalled`` or ``stranded``.
-        chain: Path, line and function of each frame that it waits in, outermost first.
+        reason: ``stalled`` or ``stranded``; of clients what is wrong with them.
+        chain: Path, line and function of each frame that it waits in, outermost first; empty if nobody waits.
         evidence: How the agent knows.
+        fix: What to write at the site; empty for the usual text.
 
     """
 
-    __slots__ = ("chain", "evidence", "reason", "record")
+    __slots__ = ("chain", "evidence", "fix", "reason", "record")
 
-    def __init__(self, record: Record, reason: str, chain: list[tuple[str, int, str]], evidence: list[str]) -> None:
+    def __init__(
+        self, record: Record, reason: str, chain: list[tuple[str, int, str]], evidence: list[str], *, fix: str = ""
+    ) -> None:
         """Note what was seen."""
         self.record = record
+        self.fix = fix
         self.reason = reason
         self.chain = chain
         self.evidence = evidence

@@ -1,27 +1,39 @@
 """chromadb clients: which were never closed, and how to close them at the end.
 
-What owns threads, files and sockets is chromadb's ``System``; clients share one per directory, and chromadb's own registry keeps
-it alive when all its clients are gone.  So a record holds the System strongly (that costs nothing, see above) and the client
-weakly: client objects are freed by their reference count alone, and a dropped one is noticed at once.
+What owns threads, files and sockets is chromadb's ``System`` (`leakagent.instrumentation.chroma_systems`); clients share one per
+directory, and chromadb's own registry keeps it alive when all its clients are gone.  So a record holds the System strongly and the client
+weakly: client objects are freed by their reference count alone, and a dropped one is noticed at once (`chroma_looks`).
 
 Patched are the last step of making a client (``_submit_client_start_event``: a constructor that fails on the way hands out nothing
 that could be closed), the constructor of the class that every client inherits from, for admin clients, which have no such step, and
 ``Client.close`` where it exists (1.5.2 and newer).  The admin client that a client makes for itself is not counted.
 
 Closing (facts measured on 0.4.22 to 1.5.9): ``Client.close()`` where there is one and the client is alive; else stop the System and
-take it out of the registry.  Only a running System is stopped, since a second ``stop()`` raises on 1.x.  Rust panics are no
+take it out of the registry.  Only a running System is stopped, since a second ``stop()`` raises on 1.x, and in the middle of a
+program none that a collection or another client still uses.  Calls that run in other threads come to their end first.  Rust panics are no
 `Exception`, hence ``BaseException``.
+
+A forked child touches nothing of its parent's; its first call of an inherited client, which would never return on 1.x, is told
+(`leakagent.instrumentation.inherited`).
 """
 
 from __future__ import annotations
 
 import os
-import sys
+import time
+from functools import partial
 
 from leakagent import guard
+from leakagent.core.findings import BLOCKS_EXIT
 from leakagent.core.records import CHROMADB_CLIENT
+from leakagent.detect.stalled import Stall
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.closing import stop_if_daemon
+from leakagent.watcher import watcher
+
+from .chroma_looks import PAUSE, Looks, count
+from .chroma_systems import BINDINGS, Held, close_sessions, components
+from .inherited import Stranger, way_out
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,17 +48,38 @@ if TYPE_CHECKING:
     from .patching import Patches
 
 _LAST_STEP = "_submit_client_start_event"
-_BINDINGS = "bindings"
+_FORGET_ALL = "clear_system_cache"
 _SHARE_ASYNCHRONOUS = "make one asynchronous client when the program starts and share it: chromadb gives it no close()"
+_AFTER_FORK = "make the client in the child, in a folder that the parent has closed, or start children by spawn or forkserver"
+
+#: Calls of the bindings that come back without their threads.
+_HARMLESS = ("heartbeat",)
+
+#: Seconds after which threads are looked at again, and the share of the time for closing that calls in flight get.
+_LOOK_AFTER = 0.002
+_DRAIN_SHARE = 0.5
 
 
 class ChromaClients:
-    """Sees chromadb clients."""
+    """Sees chromadb clients.
+
+    Attributes:
+        tell: Called with what is told while the program runs.
+
+    """
 
     def __init__(self, registry: Registry, _settings: Settings) -> None:
         """Start without clients."""
         self.registry = registry
         self.shared: Any = None
+        self.tell: Callable[[Stall], object] | None = None
+        self.looks = Looks(registry)
+        #: What this forked child does with its parent's clients.
+        self._inherited: list[Stall] = []
+        self._opening: dict[int, str] = {}
+        #: Systems that no record refers to yet.
+        self._new: list[Held] = []
+        self._is_over = False
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch a module of `leakagent.instrumentation.TARGETS`."""
@@ -60,10 +93,20 @@ class ChromaClients:
             patches.wrap(shared, "__init__", self._initialised)
             if _LAST_STEP in vars(shared):
                 patches.wrap(shared, _LAST_STEP, self._made)
+            if _FORGET_ALL in vars(shared):
+                patches.wrap(shared, _FORGET_ALL, self._forgotten)
+            watcher.look_every(PAUSE, self.look)
+
+    # -- patched methods ---------------------------------------------------------------------------------------------
 
     def _initialised(self, wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        result = wrapped(*args, **kwargs)
-        if not hasattr(self.shared, _LAST_STEP) or "AdminClient" in type(client).__name__:
+        guard.call("chromadb", self._opens, interpreter.caller(1), args, kwargs)
+        try:
+            result = wrapped(*args, **kwargs)
+        finally:
+            self._opening.pop(interpreter.thread_number(), None)
+        guard.call("chromadb", self._system_made, client)
+        if not hasattr(self.shared, _LAST_STEP) or any(base.__name__ == "AdminClient" for base in type(client).__mro__):
             guard.call("chromadb", self._note, client, interpreter.caller(1))
         return result
 
@@ -76,46 +119,128 @@ class ChromaClients:
         result = wrapped(*args, **kwargs)
         for record in self.registry.of_kind(CHROMADB_CLIENT):
             if record.resource() is client:
-                self.registry.finish(record)
+                held = record.detail["held"]
+                self._finish(record)
+                if held.is_remote:
+                    self.looks.residue.append((held, record))
         return result
+
+    def _forgotten(self, wrapped: Callable[..., Any], _owner: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        result = wrapped(*args, **kwargs)
+        for held in [*self._held(), *self._new]:
+            held.let_go()
+        return result
+
+    # -- what is noted -----------------------------------------------------------------------------------------------
+
+    def _opens(self, frame: FrameType | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        settings = kwargs.get("settings", args[0] if args else None)
+        if not getattr(settings, "is_persistent", False):
+            return
+        folder = os.path.realpath(str(settings.persist_directory))
+        others = [one for thread, one in list(self._opening.items()) if one == folder and thread != interpreter.thread_number()]
+        self._opening[interpreter.thread_number()] = folder
+        if others and not any(held.folder == folder for held in self._held()):
+            place, _ = self._leave_chromadb(frame, None)
+            known, threads = self.looks.raced.get(folder, (None, 0))
+            if known is None:
+                known = self.registry.note(CHROMADB_CLIENT, place, name=folder)
+            self.looks.raced[folder] = known, max(threads, len(others) + 1)
+
+    def _held(self) -> list[Held]:
+        return [record.detail["held"] for record in self.registry.of_kind(CHROMADB_CLIENT)]
+
+    def _system_made(self, client: Any) -> None:  # noqa: ANN401 - chromadb's object
+        """Look at a new System before anybody uses it: nobody refers to its server component yet."""
+        system = client._system  # noqa: SLF001 - chromadb's own name, in every version
+        if not any(held.system is system for held in [*self._held(), *self._new]):
+            self._new.append(Held(system))
 
     def _note(self, client: Any, frame: FrameType | None) -> None:  # noqa: ANN401
         outside, inner = self._leave_chromadb(frame, client)
         if inner:
             return
-        system = client._system  # noqa: SLF001 - chromadb's own name, in every version
-        record = self.registry.add(CHROMADB_CLIENT, client, outside, name=_name(system))
-        record.detail["system"] = system
-        if _is_asynchronous(system):
+        system = client._system  # noqa: SLF001
+        held = next((one for one in [*self._new, *self._held()] if one.system is system), None) or Held(system)
+        self._new = [one for one in self._new if one is not held and one.is_running]
+        record = self.registry.add(CHROMADB_CLIENT, client, outside, name=held.name)
+        record.detail["held"] = held
+        if held.is_asynchronous:
             record.detail["fix"] = _SHARE_ASYNCHRONOUS
+        watcher.needed()
 
     def _leave_chromadb(self, frame: FrameType | None, client: object) -> tuple[FrameType | None, bool]:
         """Walk out of chromadb; the second value says that another client is being made on the way (ours is its inner one)."""
         while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "chromadb":
             # In a constructor it is the argument, in ``AsyncClient.create`` a variable.
             made = frame.f_locals.get("self")
-            if made is not client and isinstance(made, self.shared):
+            if client is not None and made is not client and isinstance(made, self.shared):
                 return frame, True
             frame = frame.f_back
         return frame, False
 
+    def _finish(self, record: Record) -> None:
+        self.registry.finish(record)
+        self.registry.count(CHROMADB_CLIENT).add(0, count(record) - 1)
+
+    # -- while the program runs --------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Tell what is wrong by now; called by the watcher."""
+        for stall in self.looks.look():
+            if self.tell is not None:
+                self.tell(stall)
+
+    def seen(self) -> list[Stall]:
+        """Return what the report tells besides the clients that are left over."""
+        return [*self._inherited, *self.looks.growing()]
+
     def left_over(self) -> list[Record]:
         """Return the records of clients whose System still runs; those whose System was stopped are finished."""
         left = []
+        self.looks.fold()
+        crowded = {stall.record.detail["held"].folder: stall.evidence for stall in self.looks.directories()}
         for record in self.registry.of_kind(CHROMADB_CLIENT):
-            if getattr(record.detail["system"], "_running", False):
+            held = record.detail["held"]
+            if held.is_running:
+                record.detail["evidence"] = [*self.looks.evidence(record), *(crowded.get(held.folder, ()) if held.folder else ())]
                 left.append(record)
             else:
-                self.registry.finish(record)
+                self._finish(record)
         return left
+
+    # -- closing -----------------------------------------------------------------------------------------------------
 
     def refuse(self, left: list[Record]) -> None:
         """Have daemon threads stop in their next call of a client that is being closed (`leakagent.shutdown.closing`)."""
+        self._is_over = True
         for record in left:
-            for component in getattr(record.detail["system"], "_instances", {}).values():
-                if _BINDINGS in vars(component):
+            for component in components(record.detail["held"].system):
+                if BINDINGS in vars(component):
                     # Seen only when the instance has lost its own, which is how 1.x stops.
-                    setattr(type(component), _BINDINGS, _Gone())
+                    setattr(type(component), BINDINGS, _Gone())
+
+    def drain(self, seconds: float) -> bool:
+        """Let the calls that other threads are in come to their end.
+
+        Args:
+            seconds: How long closing may take; a share of it is used.
+
+        Returns:
+            Whether all of them have ended.
+
+        """
+        deadline = time.monotonic() + seconds * _DRAIN_SHARE
+        calls = _calls()
+        while calls:
+            now = _calls()
+            # Held, so that no other frame can take its place; a thread that calls again has ended this call.
+            calls = {thread: frame for thread, frame in calls.items() if now.get(thread) is frame}
+            if not calls or time.monotonic() > deadline:
+                break
+            del now
+            time.sleep(_LOOK_AFTER)
+        return not calls
 
     def close(self, record: Record) -> bool:
         """Close one client, or stop the System of a client that is gone; does nothing in a forked child.
@@ -127,29 +252,82 @@ class ChromaClients:
             BaseException: What chromadb raises, Rust panics included.
 
         """
-        system = record.detail["system"]
-        if record.pid != os.getpid() or not getattr(system, "_running", False):
+        held: Held = record.detail["held"]
+        if record.pid != os.getpid() or not held.is_running:
             return False
-        if _is_asynchronous(system):
+        if held.is_asynchronous:
             # Its sockets belong to an event loop that has ended, and can only be closed in there: they go with the process.
             return False
         client = record.resource()
         if client is not None and hasattr(client, "close"):
+            inner = getattr(client, "_admin_client", None)
+            inner_system = None if inner is None or not held.is_remote else getattr(inner, "_system", None)
             client.close()
-        if getattr(system, "_running", False) and not self._shared_with_others(record):
-            system.stop()
-            _forget(system)
+            if inner_system is not None:
+                close_sessions(inner_system)
+        del client
+        if self._shared_with_others(record) or (not self._is_over and held.sees_use()):
+            return True
+        if held.is_running:
+            held.system.stop()
+        held.forget()
         return True
+
+    def has_more(self) -> bool:
+        """Say whether there is something to close besides what is left over."""
+        return bool(self.looks.residue)
+
+    def close_residue(self) -> None:
+        """Close the sockets that ``HttpClient.close()`` of chromadb itself has left; the program ends."""
+        for held, _ in self.looks.residue:
+            held.forget()
+        self.looks.residue.clear()
 
     def _shared_with_others(self, record: Record) -> bool:
         return any(
-            other is not record and other.detail["system"] is record.detail["system"] and other.detail.get("closed") is None
+            other is not record and other.detail["held"] is record.detail["held"] and other.detail.get("closed") is None
             for other in self.registry.of_kind(CHROMADB_CLIENT)
         )
 
+    # -- fork --------------------------------------------------------------------------------------------------------
 
-def _is_asynchronous(system: Any) -> bool:  # noqa: ANN401
-    return "async" in str(getattr(system.settings, "chroma_api_impl", ""))
+    def forked(self) -> None:
+        """Let go of what belongs to the parent, and have its first use in this child told; called before records are dropped."""
+        self._opening.clear()
+        self._new.clear()
+        self._inherited.clear()
+        self.looks.forget()
+        for record in self.registry.of_kind(CHROMADB_CLIENT):
+            for component in components(record.detail["held"].system):
+                bindings = vars(component).get(BINDINGS)
+                if bindings is not None and not isinstance(bindings, Stranger):
+                    setattr(component, BINDINGS, Stranger(bindings, partial(self._uses, record), _HARMLESS))
+
+    def _uses(self, record: Record, frame: FrameType | None) -> None:
+        def tell() -> None:
+            where = way_out(frame, "chromadb")
+            evidence = [
+                f"used in {where}, in a child that was forked after it was made",
+                "its threads are in the parent: the call waits for ever",
+            ]
+            self._inherited.append(Stall(record, BLOCKS_EXIT, [], evidence, fix=_AFTER_FORK))
+            if self.tell is not None:
+                self.tell(self._inherited[-1])
+
+        guard.call("chromadb", tell)
+
+
+def _calls() -> dict[int, FrameType]:
+    """Return the outermost frame of chromadb in each other thread that is in one."""
+    own = interpreter.thread_number()
+    found = {}
+    for thread, innermost in interpreter.frames().items():
+        frame: FrameType | None = innermost if thread != own else None
+        while frame is not None:
+            if str(frame.f_globals.get("__name__", "")).startswith("chromadb."):
+                found[thread] = frame
+            frame = frame.f_back
+    return found
 
 
 class _Gone:
@@ -158,24 +336,5 @@ class _Gone:
     def __get__(self, component: object, owner: type | None = None) -> object:
         if component is not None:
             stop_if_daemon()
-        message = f"{getattr(owner, '__name__', owner)!r} object has no attribute {_BINDINGS!r}"
+        message = f"{getattr(owner, '__name__', owner)!r} object has no attribute {BINDINGS!r}"
         raise AttributeError(message)
-
-
-def _name(system: Any) -> str:  # noqa: ANN401
-    settings = system.settings
-    if getattr(settings, "is_persistent", False):
-        return os.path.realpath(str(settings.persist_directory))
-    host = getattr(settings, "chroma_server_host", None)
-    return f"{host}:{settings.chroma_server_http_port}" if host else "in memory"
-
-
-def _forget(system: object) -> None:
-    for name in ("chromadb.api.shared_system_client", "chromadb.api.client"):
-        shared = getattr(sys.modules.get(name), "SharedSystemClient", None)
-        # 0.4.x spells the name of its registry without the second "i".
-        for attribute in ("_identifier_to_system", "_identifer_to_system"):
-            known = getattr(shared, attribute, {})
-            for identifier in [key for key, value in list(known.items()) if value is system]:
-                known.pop(identifier, None)
-                getattr(shared, "_identifier_to_refcount", {}).pop(identifier, None)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from leakagent.config import Settings
     from leakagent.core.records import Record
     from leakagent.core.registry import Registry
+    from leakagent.detect.stalled import Stall
 
     from .patching import Patches
 
@@ -53,6 +54,7 @@ class LanceConnections:
     def __init__(self, registry: Registry, _settings: Settings) -> None:
         """Start without connections."""
         self.registry = registry
+        self.tell: Callable[[Stall], object] | None = None
         self.loop_pid = 0
         self._patches: Patches | None = None
         #: lancedb's own exit handler, and whether its turn has come.
@@ -121,6 +123,13 @@ class LanceConnections:
             return False
         resource.close()
         return True
+
+    def has_more(self) -> bool:
+        """Say whether there is something to close besides what is left over."""
+        return self.is_over or self.has_loop()
+
+    def forked(self) -> None:
+        """Nothing."""
 
     def has_loop(self) -> bool:
         """Say whether lancedb's background loop belongs to this process and runs."""

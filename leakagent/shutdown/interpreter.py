@@ -432,8 +432,19 @@ def raise_in(thread: Thread, error: type[BaseException]) -> bool:
     return bool(ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error)))
 
 
+def never_free(found: object) -> None:
+    """Keep an object until the process is gone, the end of the interpreter included (``Py_IncRef``)."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(found))
+
+
 #: ``sys._getframe``: the frame that many calls above the caller (documented, "for internal and specialized purposes only").
 frame_of = sys._getframe  # noqa: SLF001
+
+
+#: The number by which Python knows the calling thread, the key of `frames`.
+thread_number = _thread.get_ident
 
 
 def caller(depth: int) -> FrameType | None:

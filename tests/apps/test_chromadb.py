@@ -127,7 +127,8 @@ def test_constructors_that_fail(compare: Callable[..., Any]) -> None:
     assert len(ran.bare.stdout.split()) == 9, ran.bare
 
 
-# A collection keeps its System in use without any client; `clear_system_cache` stops nothing, it only forgets.
+# A collection keeps its System in use without any client; `clear_system_cache` stops nothing, it only forgets: what nobody uses then
+# goes with the garbage collector, as without the agent.
 HANDLES = f"""\
 import gc
 import chromadb
@@ -140,7 +141,7 @@ def collection():
 things = collection()
 gc.collect()
 print(things.count())
-class Mine(type(chromadb.EphemeralClient())):  # leak: not_closed chromadb.client
+class Mine(type(chromadb.EphemeralClient())):
     pass
 forgotten = chromadb.PersistentClient("b")  # leak: not_closed chromadb.client
 SharedSystemClient.clear_system_cache()
