@@ -405,7 +405,7 @@ class Ending:
                 except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
                     self._closed[record.id] = f"closing it raised {type(error).__name__}"
             if final and chroma is not None:
-                guard.call("chromadb", chroma.close_residue)
+                guard.call("chromadb", chroma.close_rest)
 
         in_time(seconds, work)
         forced = sum(1 for record in records if record.id not in self._closed)

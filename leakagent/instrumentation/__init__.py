@@ -54,6 +54,7 @@ TARGETS = {
     "chromadb.api.shared_system_client": "chromadb",
     "lancedb.db": "lancedb",
     "lancedb.table": "lancedb",
+    "lancedb.remote.db": "lancedb",
     "lancedb.background_loop": "lancedb",
     "posthog.consumer": "posthog",
     "uvicorn.server": "uvicorn",

@@ -142,10 +142,10 @@ class ChromaClients:
         self._opening[interpreter.thread_number()] = folder
         if others and not any(held.folder == folder for held in self._held()):
             place, _ = self._leave_chromadb(frame, None)
-            known, threads = self.looks.raced.get(folder, (None, 0))
+            known, threads = self.looks.raced.get(folder, (None, 1))
             if known is None:
                 known = self.registry.note(CHROMADB_CLIENT, place, name=folder)
-            self.looks.raced[folder] = known, max(threads, len(others) + 1)
+            self.looks.raced[folder] = known, threads + 1
 
     def _held(self) -> list[Held]:
         return [record.detail["held"] for record in self.registry.of_kind(CHROMADB_CLIENT)]
@@ -275,12 +275,21 @@ class ChromaClients:
 
     def has_more(self) -> bool:
         """Say whether there is something to close besides what is left over."""
-        return bool(self.looks.residue)
+        return bool(self.looks.residue or self._new)
 
-    def close_residue(self) -> None:
-        """Close the sockets that ``HttpClient.close()`` of chromadb itself has left; the program ends."""
+    def close_rest(self) -> None:
+        """Close what belongs to no client that anybody has, at the end of the program.
+
+        That is the System of the admin client inside of an HTTP client, the one that a failed constructor has left, and the sockets that
+        ``HttpClient.close()`` of chromadb itself keeps.
+        """
+        for held in self._new:
+            if held.is_running and not held.is_asynchronous:
+                guard.call("chromadb", held.system.stop)
+                held.forget()
         for held, _ in self.looks.residue:
             held.forget()
+        self._new.clear()
         self.looks.residue.clear()
 
     def _shared_with_others(self, record: Record) -> bool:

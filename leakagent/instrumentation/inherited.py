@@ -46,10 +46,16 @@ class Stranger:
         return getattr(self._leakagent_real, name)
 
 
-def way_out(frame: FrameType | None, package: str) -> str:
-    """Return the innermost place outside of a package, as ``file:line function``."""
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+def outside_of(frame: FrameType | None, *packages: str) -> FrameType | None:
+    """Return the innermost frame outside of some packages."""
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in packages:
         frame = frame.f_back
-    if frame is None:
+    return frame
+
+
+def way_out(frame: FrameType | None, *packages: str) -> str:
+    """Return the innermost place outside of some packages, as ``file:line function``."""
+    found = outside_of(frame, *packages)
+    if found is None:
         return "<unknown>"
-    return f"{shown_path(frame.f_code.co_filename, os.getcwd())}:{frame.f_lineno} {frame.f_code.co_name}"
+    return f"{shown_path(found.f_code.co_filename, os.getcwd())}:{found.f_lineno} {found.f_code.co_name}"

@@ -23,12 +23,19 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from types import BuiltinFunctionType
 
 from leakagent import guard
-from leakagent.core.records import DROPPED, LANCEDB_CONNECTION, LANCEDB_TABLE
+from leakagent.core.findings import BLOCKS_EXIT
+from leakagent.core.records import DROPPED, LANCEDB_CONNECTION, LANCEDB_LOOP, LANCEDB_TABLE
+from leakagent.detect.stalled import Stall
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.closing import stop_if_daemon
+
+from . import lance_fork
+from .inherited import outside_of
+from .lance_loop import LOOK_AFTER, background_loop, drain_from_outside, end_thread, is_alive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,13 +46,18 @@ if TYPE_CHECKING:
     from leakagent.config import Settings
     from leakagent.core.records import Record
     from leakagent.core.registry import Registry
-    from leakagent.detect.stalled import Stall
 
     from .patching import Patches
 
 
-#: Seconds after which threads are looked at again.
-LOOK_AFTER = 0.002
+#: Module -> class -> kind; the synchronous classes up to 0.16.
+_PATCHED = {
+    "lancedb.db": {"AsyncConnection": LANCEDB_CONNECTION, "LanceDBConnection": LANCEDB_CONNECTION},
+    "lancedb.table": {"AsyncTable": LANCEDB_TABLE, "LanceTable": LANCEDB_TABLE},
+    "lancedb.remote.db": {"RemoteDBConnection": LANCEDB_CONNECTION},
+}
+
+_AFTER_FORK = "start children by spawn or forkserver, or import lancedb in the child only"
 
 
 class LanceConnections:
@@ -55,6 +67,7 @@ class LanceConnections:
         """Start without connections."""
         self.registry = registry
         self.tell: Callable[[Stall], object] | None = None
+        self._inherited: list[Stall] = []
         self.loop_pid = 0
         self._patches: Patches | None = None
         #: lancedb's own exit handler, and whether its turn has come.
@@ -63,14 +76,14 @@ class LanceConnections:
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch a module of `leakagent.instrumentation.TARGETS`."""
-        if module.__name__ == "lancedb.db":
-            self._patch(patches, module.AsyncConnection, LANCEDB_CONNECTION)
-        elif module.__name__ == "lancedb.table":
-            self._patch(patches, module.AsyncTable, LANCEDB_TABLE)
-        else:
+        if module.__name__ == "lancedb.background_loop":
             self.loop_pid = os.getpid()
             self._patches = patches
             self._take_exit_handler()
+        for name, kind in _PATCHED.get(module.__name__, {}).items():
+            # Behind the synchronous classes stand asynchronous ones from 0.17 on, where these modules know the background loop.
+            if hasattr(module, name) and (name.startswith("Async") or not hasattr(module, "LOOP")):
+                self._patch(patches, getattr(module, name), kind)
 
     def _patch(self, patches: Patches, owner: type, kind: str) -> None:
         def made(wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -86,7 +99,8 @@ class LanceConnections:
             return result
 
         patches.wrap(owner, "__init__", made)
-        patches.wrap(owner, "close", closed)
+        if "is_open" in vars(owner):
+            patches.wrap(owner, "close", closed)
 
     def _note(self, kind: str, resource: Any, frame: FrameType | None) -> None:  # noqa: ANN401
         inside, outermost = frame, ""
@@ -117,9 +131,9 @@ class LanceConnections:
         return left
 
     def close(self, record: Record) -> bool:
-        """Close a connection or table that is still open; returns whether there was one."""
+        """Close a connection or table that is still open; returns whether there was one that can be closed."""
         resource = record.resource()
-        if resource is None or record.pid != os.getpid() or not _is_open(resource):
+        if resource is None or record.pid != os.getpid() or not _is_open(resource) or not hasattr(resource, "is_open"):
             return False
         resource.close()
         return True
@@ -129,12 +143,29 @@ class LanceConnections:
         return self.is_over or self.has_loop()
 
     def forked(self) -> None:
-        """Nothing."""
+        """Have the first call in this forked child told, if it can't come back."""
+        self._inherited.clear()
+        lance_fork.watch(partial(guard.call, "lancedb", self._hangs))
+
+    def _hangs(self) -> None:
+        frame = interpreter.caller(2)
+        record = self.registry.note(LANCEDB_LOOP, outside_of(frame, "lancedb", "leakagent"))
+        version = getattr(sys.modules.get("lancedb"), "__version__", "")
+        evidence = [
+            f"process {os.getpid()} was forked after lancedb was imported, and lancedb {version} is not fork-safe",
+            "the threads that would answer are in the parent: the call waits for ever",
+        ]
+        self._inherited.append(Stall(record, BLOCKS_EXIT, [], evidence, fix=_AFTER_FORK))
+        if self.tell is not None:
+            self.tell(self._inherited[-1])
+
+    def seen(self) -> list[Stall]:
+        """Return what the report tells besides the connections that are left over."""
+        return list(self._inherited)
 
     def has_loop(self) -> bool:
         """Say whether lancedb's background loop belongs to this process and runs."""
-        thread = getattr(_background_loop(), "thread", None)
-        return self.loop_pid == os.getpid() and thread is not None and thread.is_alive()
+        return self.loop_pid == os.getpid() and is_alive(background_loop())
 
     def refuse(self, seconds: float, *, final: bool) -> None:
         """Refuse new calls on lancedb's background loop, and let what runs there finish or cancel it.
@@ -144,18 +175,12 @@ class LanceConnections:
             final: The program ends: daemon threads that call are stopped and not told (`leakagent.shutdown.closing`).
 
         """
-        background = _background_loop()
+        background = background_loop()
         deadline = time.monotonic() + seconds / 2
         code = _exchange_run(background, final=final)
         while any(one is code for one in _running_code()) and time.monotonic() < deadline:
             time.sleep(LOOK_AFTER)
-        asyncio = sys.modules["asyncio"]
-        left = max(deadline - time.monotonic(), 0)
-        try:
-            ended = asyncio.run_coroutine_threadsafe(_drain(asyncio, left, seconds / 4), background.loop)
-            ended.result(left + seconds / 4)
-        except (RuntimeError, TimeoutError, asyncio.TimeoutError, sys.modules["concurrent.futures"].TimeoutError):
-            pass  # the loop is closed, or blocked by a call: it is asked to stop all the same
+        drain_from_outside(background, max(deadline - time.monotonic(), 0), seconds / 4)
 
     def _take_exit_handler(self) -> None:
         import atexit
@@ -190,19 +215,10 @@ class LanceConnections:
             Whether the thread has ended; if not, its loop is left open.
 
         """
-        background = _background_loop()
+        background = background_loop()
         if background is None or not self.has_loop():
             return True
-        loop, thread = background.loop, background.thread
-        try:
-            loop.call_soon_threadsafe(loop.stop)
-        except RuntimeError:
-            return True
-        thread.join(max(0.05, seconds))
-        if thread.is_alive():
-            return False
-        loop.close()
-        return True
+        return end_thread(background, max(0.05, seconds))
 
 
 class _Taken:
@@ -242,18 +258,6 @@ def _running_code() -> Iterator[CodeType]:
             frame = frame.f_back
 
 
-async def _drain(asyncio: Any, seconds: float, grace: float) -> None:  # noqa: ANN401 - the module, which we never import
-    """Wait for what runs on this loop, then cancel what is left and wait for that."""
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    if not tasks:
-        return
-    _, left = await asyncio.wait(tasks, timeout=seconds)
-    for task in left:
-        task.cancel()
-    if left:
-        await asyncio.wait(left, timeout=grace)
-
-
 # Their code takes the place of the code of ``run``, with the variables of lancedb's module.
 
 
@@ -285,12 +289,8 @@ def refuse_call(future: Any, *, final: bool) -> None:  # noqa: ANN401 - a corout
     raise RuntimeError(message)
 
 
-def _background_loop() -> Any:  # noqa: ANN401 - lancedb's object
-    return getattr(sys.modules.get("lancedb.background_loop"), "LOOP", None)
-
-
 def _on_background_loop() -> bool:
-    thread = getattr(_background_loop(), "thread", None)
+    thread = getattr(background_loop(), "thread", None)
     return thread is not None and thread is sys.modules["threading"].current_thread()
 
 
