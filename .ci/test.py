@@ -77,7 +77,7 @@ APPLICATIONS = {
 #: Tests that the other environments leave out.
 APPLICATION_TESTS = ("tests/apps", "tests/corpus", "tests/faults", "tests/otel")
 
-KEPT_DAYS = {"run": 1, **dict.fromkeys([*ENVIRONMENTS, "build"], 14)}
+KEPT_DAYS = {"run": 1, **dict.fromkeys([*ENVIRONMENTS, "build", "matrix"], 14)}
 
 #: More failed tests than this in one environment are no chance.
 FEW = 2

@@ -395,6 +395,14 @@ class Agent:
             self.live.forked()
         if self.watch is not None:
             self.watch.forked()
+        self._parts_forked()
+        if "leakagent.processes.ledger" in sys.modules:
+            sys.modules["leakagent.processes.ledger"].own.forked()
+        guard.disabled.clear()
+        if self.telemetry is not None:
+            self.telemetry.forked()
+
+    def _parts_forked(self) -> None:
         for part in CLIENTS.intersection(self.parts):
             guard.call(part, self.parts[part].forked)
         self.registry.forget()
@@ -407,11 +415,6 @@ class Agent:
         for part in ("subprocesses", "loky", "shared memory"):
             if part in self.parts:
                 self.parts[part].forked()
-        if "leakagent.processes.ledger" in sys.modules:
-            sys.modules["leakagent.processes.ledger"].own.forked()
-        guard.disabled.clear()
-        if self.telemetry is not None:
-            self.telemetry.forked()
 
     def exit_status(self) -> tuple[int | None, int | None]:
         """Return exit status and signal that the program ends with, as far as they can be known."""

@@ -404,7 +404,7 @@ class Ending:
                     record.detail["closed"] = True
                 except BaseException as error:  # noqa: BLE001 - a Rust panic is no Exception
                     self._closed[record.id] = f"closing it raised {type(error).__name__}"
-            if final and chroma is not None:
+            if chroma is not None:
                 guard.call("chromadb", chroma.close_rest)
 
         in_time(seconds, work)

@@ -66,8 +66,6 @@ class Looks:
                 found.setdefault(record.detail["held"], []).append(record)
         return found
 
-        return found + self.growing(by_system)
-
     def fold(self) -> None:
         """Make dropped clients of one line and one System one record."""
         first: dict[object, Record] = {}
@@ -121,7 +119,9 @@ class Looks:
         for systems in folders.values():
             if len(systems) > 1:
                 spellings = ", ".join(repr(name) for name in dict.fromkeys(held.spelling for held in systems))
-                text = f"the directory is open {len(systems)} times, as {spellings}: each has threads, files and caches of its own"
+                text = (
+                    f"the directory is open {len(systems)} times, as {spellings}: each has threads, files and caches of its own"
+                )
                 newest = max((record for held in systems for record in by_system[held]), key=lambda record: record.id)
                 found.append(Stall(newest, GROWING, [], [text], fix=_SAME_DIRECTORY))
         return found

@@ -32,7 +32,7 @@ from leakagent.shutdown.closing import stop_if_daemon
 from leakagent.watcher import watcher
 
 from .chroma_looks import PAUSE, Looks, count
-from .chroma_systems import BINDINGS, Held, close_sessions, components
+from .chroma_systems import BINDINGS, Held, components
 from .inherited import Stranger, way_out
 
 TYPE_CHECKING = False
@@ -259,18 +259,20 @@ class ChromaClients:
             # Its sockets belong to an event loop that has ended, and can only be closed in there: they go with the process.
             return False
         client = record.resource()
+        inner = _inner_system(client) if held.is_remote else None
         if client is not None and hasattr(client, "close"):
-            inner = getattr(client, "_admin_client", None)
-            inner_system = None if inner is None or not held.is_remote else getattr(inner, "_system", None)
             client.close()
-            if inner_system is not None:
-                close_sessions(inner_system)
-        del client
-        if self._shared_with_others(record) or (not self._is_over and held.sees_use()):
+        if self._shared_with_others(record):
             return True
         if held.is_running:
+            if client is None and not self._is_over and held.sees_use():
+                return False  # a collection goes on without its client, and so does the program
             held.system.stop()
         held.forget()
+        for other in [one for one in self._new if inner is not None and one.system is inner]:
+            if other.is_running:
+                inner.stop()
+            other.forget()
         return True
 
     def has_more(self) -> bool:
@@ -278,19 +280,18 @@ class ChromaClients:
         return bool(self.looks.residue or self._new)
 
     def close_rest(self) -> None:
-        """Close what belongs to no client that anybody has, at the end of the program.
+        """Close what belongs to no client that anybody has.
 
         That is the System of the admin client inside of an HTTP client, the one that a failed constructor has left, and the sockets that
         ``HttpClient.close()`` of chromadb itself keeps.
         """
-        for held in self._new:
-            if held.is_running and not held.is_asynchronous:
+        for held in [*self._new, *(held for held, _ in self.looks.residue)]:
+            if held.is_asynchronous or (not self._is_over and held.sees_use()):
+                continue
+            if held.is_running:
                 guard.call("chromadb", held.system.stop)
-                held.forget()
-        for held, _ in self.looks.residue:
             held.forget()
-        self._new.clear()
-        self.looks.residue.clear()
+        self._new = [held for held in self._new if held.is_running]
 
     def _shared_with_others(self, record: Record) -> bool:
         return any(
@@ -324,6 +325,15 @@ class ChromaClients:
                 self.tell(self._inherited[-1])
 
         guard.call("chromadb", tell)
+
+
+def _inner_system(client: Any) -> Any:  # noqa: ANN401 - chromadb's objects
+    """Return the System of the admin client that a client of a server has made for itself."""
+    admin = getattr(client, "_admin_client", None)
+    try:
+        return None if admin is None else admin._system  # noqa: SLF001
+    except KeyError:  # chromadb has forgotten it
+        return None
 
 
 def _calls() -> dict[int, FrameType]:

@@ -82,7 +82,8 @@ class LanceConnections:
             self._take_exit_handler()
         for name, kind in _PATCHED.get(module.__name__, {}).items():
             # Behind the synchronous classes stand asynchronous ones from 0.17 on, where these modules know the background loop.
-            if hasattr(module, name) and (name.startswith("Async") or not hasattr(module, "LOOP")):
+            # A remote one is made on that loop's thread, where its line is not to be seen.
+            if hasattr(module, name) and (name.startswith(("Async", "Remote")) or not hasattr(module, "LOOP")):
                 self._patch(patches, getattr(module, name), kind)
 
     def _patch(self, patches: Patches, owner: type, kind: str) -> None:
@@ -132,10 +133,10 @@ class LanceConnections:
 
     def close(self, record: Record) -> bool:
         """Close a connection or table that is still open; returns whether there was one that can be closed."""
-        resource = record.resource()
-        if resource is None or record.pid != os.getpid() or not _is_open(resource) or not hasattr(resource, "is_open"):
+        core = _core(record.resource())
+        if core is None or record.pid != os.getpid() or not _is_open(core) or not hasattr(core, "is_open"):
             return False
-        resource.close()
+        core.close()
         return True
 
     def has_more(self) -> bool:
@@ -294,6 +295,11 @@ def _on_background_loop() -> bool:
     return thread is not None and thread is sys.modules["threading"].current_thread()
 
 
+def _core(resource: Any) -> Any:  # noqa: ANN401
+    """Return what can be closed: of a remote connection the asynchronous one inside of it, whose ``close()`` is no coroutine."""
+    return getattr(resource, "_conn", resource) if "Remote" in type(resource).__name__ else resource
+
+
 def _is_open(resource: Any) -> bool:  # noqa: ANN401
-    is_open = getattr(resource, "is_open", None)
+    is_open = getattr(_core(resource), "is_open", None)
     return bool(is_open()) if callable(is_open) else True

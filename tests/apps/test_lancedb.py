@@ -157,9 +157,10 @@ thread.start()
 
 
 def test_an_exit_handler_that_is_older_than_lancedb(compare: Callable[..., Any]) -> None:
-    ran = compare(EARLY)
-    ran.check()
-    assert ran.bare.stdout == "early 1\ndaemon 1\n"
+    # Bare, 0.40.0 ends by SIGABRT now and then.
+    for agent, report in compare(EARLY).agents.values():
+        assert (agent.returncode, agent.stdout) == (0, "early 1\ndaemon 1\n"), agent
+        assert told(report) == planted(EARLY), report["findings"]
 
 
 # A forked child of 0.40.0 ends by SIGSEGV now and then, without the agent as well (5 of 180).

@@ -1,0 +1,96 @@
+"""Every way into this lancedb, left open, dropped and closed as well as this release allows; prints one JSON line for each.
+
+    python -m leakagent lance_connections.py FOLDER
+
+The background loop ends with the last line, where it must have no thread any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+
+import lancedb
+
+import leakagent
+
+folder = sys.argv[1]
+numbers = iter(range(1000))
+ROWS = [{"id": n, "vector": [float(n), 1.0]} for n in range(3)]
+NAMES = ("LanceDBBackgroundEventLoop",)
+
+
+def path() -> str:
+    return os.path.join(folder, str(next(numbers)))
+
+
+def connect() -> object:
+    db = lancedb.connect(path())
+    table = db.create_table("t", ROWS)
+    assert table.search([1.0, 1.0]).limit(1).to_list()[0]["id"] == 1
+    assert len(db.open_table("t")) == len(ROWS)
+    return db
+
+
+def connect_async() -> object:
+    async def make() -> object:
+        db = await lancedb.connect_async(path())
+        table = await db.create_table("t", ROWS)
+        assert await table.count_rows() == len(ROWS)
+        return db
+
+    return asyncio.run(make())
+
+
+def connect_namespace() -> object:
+    db = lancedb.connect_namespace("dir", {"root": path()})
+    db.create_table("t", ROWS)
+    return db
+
+
+def remote() -> object:
+    # Nothing is asked over the network before the first call.
+    return lancedb.connect("db://nobody", api_key="key", host_override="http://127.0.0.1:9")
+
+
+def close(db: object) -> None:
+    inner = getattr(db, "_conn", db)
+    if "Async" in type(inner).__name__:
+        inner.close()
+
+
+def found_now() -> int:
+    findings = leakagent.snapshot()["findings"]
+    return sum(one["count"] for one in findings if (one["reason"], one["kind"]) == ("not_closed", "lancedb.connection"))
+
+
+def main() -> None:
+    kept = []
+    for make in (connect, connect_async, connect_namespace, remote):
+        if make is connect_namespace and not hasattr(lancedb, "connect_namespace"):
+            continue
+        for how in ("closed", "dropped", "left open"):
+            before = found_now()
+            try:
+                db = make()
+            except (TypeError, ImportError) as error:
+                print(json.dumps({"constructor": make.__name__, "how": how, "error": f"{type(error).__name__}: {error}"}))
+                continue
+            if how == "closed":
+                close(db)
+            if how == "left open":
+                kept.append(db)
+            del db
+            print(json.dumps({"constructor": make.__name__, "how": how, "found": found_now() - before}), flush=True)
+    report = leakagent.shutdown()
+    found = [one for one in report["findings"] if one["kind"] == "lancedb.connection"]
+    threads = [thread.name for thread in threading.enumerate() if thread.name in NAMES]
+    left = {"found": sum(one["count"] for one in found), "actions": sorted({one["action"] for one in found}), "threads": threads}
+    print(json.dumps({"constructor": "the end", "how": "", **left, "open": found_now()}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
