@@ -31,6 +31,8 @@ LAYERS = {
     "ending": 4,
     "agent": 4,
     "scopes": 4,
+    "testing": 4,
+    "pytest_lancedb": 5,
     "bootstrap": 5,
     "cli": 5,
     "__init__": 5,

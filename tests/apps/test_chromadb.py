@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -350,3 +353,196 @@ def test_a_server_under_the_agent(serve: Callable[..., Any], port: int, signum: 
         statuses.add(server.end_by(signum))
     assert statuses == {0}
     assert server.report["findings"] == []
+
+
+# -- told while the program runs ---------------------------------------------------------------------------------------
+
+# Each waits until it has been told, or for what must not be told.
+LIVE = """\
+import os, sys, threading, time
+import chromadb
+from leakagent.instrumentation.chroma_looks import MANY
+from leakagent.watcher import watcher
+def fill(client):
+    things = client.get_or_create_collection("things", embedding_function=None)
+    things.upsert(ids=["1"], embeddings=[[1.0, 2.0]])
+    return things
+def looks(number):
+    "Wait until the agent has looked that often."
+    seen = []
+    watcher.look_every(0.2, lambda: seen.append(1))
+    end = time.monotonic() + 60
+    while len(seen) < 8 * number and time.monotonic() < end:
+        time.sleep(0.01)
+def dropped():
+    for n in range(3):
+        fill(chromadb.PersistentClient(f"dropped {n}"))  # dropped
+def collection_goes_on():
+    return fill(chromadb.PersistentClient("collection"))
+def server_goes_on():
+    return fill(chromadb.PersistentClient("server"))._client
+def spelled():
+    os.symlink("spelled", "link")
+    return [chromadb.PersistentClient("spelled"), chromadb.PersistentClient(os.path.abspath("link"))]  # spelled
+def reruns():
+    for n in range(MANY):
+        client = chromadb.PersistentClient("reruns")  # reruns
+    return client
+def raced():
+    together = threading.Barrier(8)
+    def work():
+        together.wait()
+        try:
+            made.append(chromadb.PersistentClient("raced"))  # raced
+        except BaseException:
+            pass
+    made = []
+    threads = [threading.Thread(target=work) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return made
+kept = [globals()[name]() for name in sys.argv[1:]]
+looks(3)
+print("end", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "reason", "text"),
+    [
+        ("dropped", "not closed", "its System runs on, and nobody uses it any more\n   3 Systems of this line by now"),
+        ("spelled", "keeps growing", "the directory is open 2 times, as 'spelled', '"),
+        ("reruns", "keeps growing", "the System that they share counts 20 users, and no close() can stop it any more"),
+        ("raced", "keeps growing", "threads were opening this directory at the same moment"),
+    ],
+)
+def test_what_is_told_while_the_program_runs(
+    python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path, what: str, reason: str, text: str
+) -> None:
+    ran = python("-m", "leakagent", program(LIVE), what, env={"ANONYMIZED_TELEMETRY": "False"})
+    line = next(number for number, line in enumerate(LIVE.splitlines(), 1) if line.endswith(f"# {what}"))
+    live, _, report = ran.stderr.partition(" when app.py ended")
+    assert (ran.returncode, ran.stdout) == (0, "end\n"), ran
+    assert f"leakagent: chroma client {reason}\n   yours    app.py:{line} " in live, ran
+    assert text in live, ran
+    assert live.count("leakagent: chroma client") == 1, ran
+    assert report, ran
+
+
+def test_what_is_not_told_while_the_program_runs(python: Callable[..., Any], program: Callable[..., Path]) -> None:
+    # The System is in use through a collection, and through the server object that a collection hands on.
+    ran = python("-m", "leakagent", program(LIVE), "collection_goes_on", "server_goes_on", env={"ANONYMIZED_TELEMETRY": "False"})
+    assert (ran.returncode, ran.stdout) == (0, "end\n"), ran
+    assert "leakagent: chroma client" not in ran.stderr, ran
+    assert ran.stderr.count("dropped without close()") == 2, ran
+    assert ran.stderr.count("still in use, by a collection") == 2, ran
+
+
+MIDDLE = f"""\
+import chromadb
+import leakagent
+{FILL}
+def collection():
+    client = chromadb.PersistentClient("in use")
+    fill(client)
+    return client.get_collection("things", embedding_function=None)
+things = collection()
+for n in range(3):
+    fill(chromadb.PersistentClient("dropped"))
+closed = leakagent.shutdown()["findings"]
+print(sorted((one["site"]["line"], one["count"], one["action"]) for one in closed if one["reason"] == "not_closed"))
+print(things.count())
+"""
+
+
+def test_a_collection_in_use_keeps_its_system_in_the_middle_of_a_program(
+    python: Callable[..., Any], program: Callable[..., Path]
+) -> None:
+    ran = python("-m", "leakagent", program(MIDDLE))
+    line = 1 + MIDDLE.splitlines().index('    client = chromadb.PersistentClient("in use")')
+    dropped = 1 + MIDDLE.splitlines().index('    fill(chromadb.PersistentClient("dropped"))')
+    assert ran.stdout.splitlines() == [str([(line, 1, "none"), (dropped, 3, "closed")]), "2"], ran
+
+
+# -- fork --------------------------------------------------------------------------------------------------------------
+
+# Bare, chromadb 1.x hangs in each of these children, also in the one that touches nothing, since the end of the interpreter frees
+# its bindings.
+FORKS = f"""\
+import multiprocessing, os, sys
+import chromadb
+{FILL}
+client = chromadb.PersistentClient("db")  # leak: not_closed chromadb.client
+fill(client)
+things = client.get_collection("things", embedding_function=None)
+def nothing():
+    pass
+def other():
+    with chromadb.PersistentClient("of the child") as own:
+        print("other", fill(own), flush=True)
+def dropped():
+    global client, things
+    client = things = None
+for use in (nothing, other, dropped):
+    pid = os.fork()
+    if not pid:
+        use()
+        sys.exit(7)
+    print(use.__name__, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+print(fill(client))
+"""
+
+
+def test_forked_children_that_leave_it_alone_come_to_their_end(
+    python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    ran = python("-m", "leakagent", "--report", f"json:{report}", program(FORKS))
+    assert (ran.returncode, ran.stdout.splitlines()) == (0, ["nothing 7", "other 2", "other 7", "dropped 7", "2"]), ran
+    found = json.loads(report.read_text(encoding="utf-8"))["findings"]
+    assert [(one["reason"], one["kind"]) for one in found] == [("not_closed", "chromadb.client")], found
+
+
+HANGS = f"""\
+import multiprocessing
+import chromadb
+{FILL}
+client = chromadb.PersistentClient("db")  # made
+fill(client)
+def child():
+    things = client.get_collection("things", embedding_function=None)  # used
+process = multiprocessing.get_context("fork").Process(target=child, daemon=True)
+process.start()
+input()
+process.kill()
+process.join()
+print(process.exitcode, fill(client))
+"""
+
+
+def test_a_forked_child_that_uses_it_is_told_before_it_hangs(
+    environment: Callable[..., dict[str, str]], program: Callable[..., Path], tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "leakagent", "--report", f"text,json:{report}", os.fspath(program(HANGS))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        late = threading.Timer(120, process.kill)
+        late.start()
+        try:
+            lines = []
+            while not lines or ("   fix  " not in lines[-1] and lines[-1]):
+                lines.append(process.stderr.readline())
+            stdout, stderr = process.communicate("\n")
+        finally:
+            late.cancel()
+            process.kill()
+    made, used = (1 + next(n for n, line in enumerate(HANGS.splitlines()) if line.endswith(f"# {word}")) for word in ("made", "used"))
+    told = "".join(lines)
+    assert f"leakagent: chroma client kept the process from ending\n   yours    app.py:{made} <module>" in told, told
+    assert f"used in app.py:{used} child, in a child that was forked after it was made" in told, told
+    assert stdout.splitlines() == ["-9 2"], stderr
+    found = json.loads(report.read_text(encoding="utf-8"))["findings"]
+    assert sorted((one["reason"], one["site"]["line"]) for one in found) == [("blocks_exit", made), ("not_closed", made)], found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # To let go of a synchronous connection is the only way to end it; an asynchronous one has a close().
 KINDS = """\
@@ -160,7 +162,7 @@ def test_an_exit_handler_that_is_older_than_lancedb(compare: Callable[..., Any])
     # Bare, 0.40.0 ends by SIGABRT now and then.
     for agent, report in compare(EARLY).agents.values():
         assert (agent.returncode, agent.stdout) == (0, "early 1\ndaemon 1\n"), agent
-        assert told(report) == planted(EARLY), report["findings"]
+        assert [(one["reason"], one["site"]["line"]) for one in report["findings"]] == [("not_closed", 10)], report["findings"]
 
 
 # A forked child of 0.40.0 ends by SIGSEGV now and then, without the agent as well (5 of 180).
@@ -214,3 +216,84 @@ def test_calls_that_somebody_else_has_wrapped(compare: Callable[..., Any], text:
     for agent, report in ran.agents.values():
         assert (agent.returncode, agent.stdout) == (0, "end of the main thread\nTrue\n"), agent
         assert [(one["reason"], one["kind"]) for one in report["findings"]] == [("not_closed", "lancedb.connection")]
+
+
+# A connection to a server asks nothing before its first call.
+OTHER_WAYS = """\
+import lancedb
+a = lancedb.connect_namespace("dir", {"root": "a"})  # leak: not_closed lancedb.connection
+a.create_table("t", [{"id": 1}])
+b = lancedb.connect("db://nobody", api_key="key", host_override="http://127.0.0.1:9")  # leak: not_closed lancedb.connection
+c = lancedb.connect("db://nobody", api_key="key", host_override="http://127.0.0.1:9")
+c._conn.close()
+lancedb.connect("db://nobody", api_key="key", host_override="http://127.0.0.1:9")
+"""
+
+
+def test_namespaces_and_servers(compare: Callable[..., Any]) -> None:
+    ran = compare(OTHER_WAYS)
+    ran.check()
+    for report in ran.reports:
+        assert {one["action"] for one in report["findings"]} == {"closed"}
+
+
+# A suite of the usual kind: a check for leaked threads around every test.
+SUITE = """\
+import threading
+import pytest
+from lancedb.background_loop import LOOP
+from leakagent.testing import restart_lancedb_loop, stop_lancedb_loop
+
+pytest_plugins = ["leakagent.pytest_lancedb"]
+
+def names():
+    return [thread.name for thread in threading.enumerate()]
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory):
+    import lancedb
+    return lancedb.connect(tmp_path_factory.mktemp("db")).create_table("t", [{"id": 1}])
+
+@pytest.mark.parametrize("turn", range(2))
+def test_a_call_starts_it_again(table, no_lancedb_loop, turn):
+    assert table.count_rows() == 1
+    assert "LanceDBBackgroundEventLoop" in names()
+
+def test_nothing_is_left():
+    assert "LanceDBBackgroundEventLoop" not in names()
+    assert stop_lancedb_loop()
+
+def test_by_hand(table):
+    assert restart_lancedb_loop()
+    assert not restart_lancedb_loop()
+    works = [threading.Thread(target=lambda: [table.count_rows() for _ in range(20)]) for _ in range(4)]
+    for one in works:
+        one.start()
+    while any(one.is_alive() for one in works):
+        assert stop_lancedb_loop()
+    assert table.count_rows() == 1
+    assert "run" not in vars(LOOP)
+
+def test_the_last_word(lancedb_loop, table):
+    # What stops the loop without closing it, and leaves it to the next call to wait for ever.
+    LOOP.loop.call_soon_threadsafe(LOOP.loop.stop)
+    LOOP.thread.join()
+    assert restart_lancedb_loop()
+    assert table.count_rows() == 1
+
+def pytest_sessionfinish():
+    print("left:", names())
+"""
+
+
+@pytest.mark.parametrize("agent", [False, True], ids=["without the agent", "with the agent"])
+def test_the_loop_in_a_test_suite(
+    run: Callable[..., Any], program: Callable[..., Path], tmp_path: Path, *, agent: bool
+) -> None:
+    suite = program(SUITE, "test_suite.py")
+    program("from test_suite import pytest_sessionfinish\n", "conftest.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-W", "ignore", suite]
+    ran = run(command, cwd=tmp_path, env={"LEAKAGENT": "1" if agent else "0", "LEAKAGENT_REPORT": "off"})
+    assert ran.returncode == 0, ran
+    assert "left: ['MainThread']" in ran.stdout, ran
+    assert "5 passed" in ran.stdout, ran
