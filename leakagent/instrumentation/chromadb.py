@@ -134,7 +134,7 @@ class ChromaClients:
     # -- what is noted -----------------------------------------------------------------------------------------------
 
     def _opens(self, frame: FrameType | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        settings = kwargs.get("settings", args[0] if args else None)
+        settings: Any = kwargs.get("settings", args[0] if args else None)
         if not getattr(settings, "is_persistent", False):
             return
         folder = os.path.realpath(str(settings.persist_directory))
@@ -259,7 +259,7 @@ class ChromaClients:
             # Its sockets belong to an event loop that has ended, and can only be closed in there: they go with the process.
             return False
         client = record.resource()
-        inner = _inner_system(client) if held.is_remote else None
+        inner: Any = _inner_system(client) if held.is_remote else None
         if client is not None and hasattr(client, "close"):
             client.close()
         if self._shared_with_others(record):

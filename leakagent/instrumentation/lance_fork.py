@@ -63,7 +63,7 @@ def _watch_loop(background: Any, tell: Callable[[], object]) -> None:  # noqa: A
 def _watch_class(owner: type, tell: Callable[[], object]) -> None:
     if "__getattribute__" in vars(owner):
         return
-    before = owner.__getattribute__
+    before: Any = owner.__getattribute__
 
     def __getattribute__(instance: object, name: str) -> Any:  # noqa: ANN401, N807 - takes the place of the method
         # A public method is asked for in order to call it.

@@ -287,9 +287,7 @@ def pytest_sessionfinish():
 
 
 @pytest.mark.parametrize("agent", [False, True], ids=["without the agent", "with the agent"])
-def test_the_loop_in_a_test_suite(
-    run: Callable[..., Any], program: Callable[..., Path], tmp_path: Path, *, agent: bool
-) -> None:
+def test_the_loop_in_a_test_suite(run: Callable[..., Any], program: Callable[..., Path], tmp_path: Path, *, agent: bool) -> None:
     suite = program(SUITE, "test_suite.py")
     program("from test_suite import pytest_sessionfinish\n", "conftest.py")
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "-W", "ignore", suite]

@@ -61,15 +61,15 @@ def wheel() -> Iterator[Path]:
 def interpreter(library: str, release: str, more: list[str], built: Path) -> str:
     """Return the interpreter of a release's environment, which is made if it is not there, with the wheel in it."""
     (python,) = driver.find_pythons([driver.APPS_VERSION])
-    agent = driver._pyproject()["project"]["dependencies"]  # noqa: SLF001
+    agent = driver._pyproject()["project"]["dependencies"]
     wanted = [f"{library}=={release}", *more, *agent]
     folder = f"matrix-{library}-{release}"
     path = python.outside / folder
     ready = path / ".ready"
-    with driver._locked(path, f"the environment of {library} {release}"):  # noqa: SLF001
+    with driver._locked(path, f"the environment of {library} {release}"):
         if not ready.exists() or ready.read_text(encoding="utf-8") != str(wanted):
             print(f"-- making the environment of {library} {release}", flush=True)
-            driver._make(python, folder, wanted)  # noqa: SLF001
+            driver._make(python, folder, wanted)
         found = python.inside(folder)
         found.must("installation of the wheel", "-m", "pip", "-qq", "install", "--no-deps", "--force-reinstall", str(built))
         ready.write_text(str(wanted), encoding="utf-8")

@@ -63,17 +63,29 @@ def run(library: str, release: str, python: str) -> list[Row]:
     found: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="leakagent-matrix-") as folder:
         for part in ROWS[library]:
-            found += [Row(library, release, *cells) for cells in part(python, Path(folder), release)]
+            try:
+                found += [Row(library, release, *cells) for cells in part(python, Path(folder), release)]
+            except (ProgramError, subprocess.TimeoutExpired, OSError) as error:
+                text = " ".join(str(error).split()).replace("|", "/")
+                found.append(Row(library, release, part.__name__, "", "", "", "", problem=text))
     return found
 
 
-def ran(command: list[str], folder: Path, *, agent: bool = True, expect: int = 0, options: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
+def ran(
+    command: list[str], folder: Path, *, agent: bool = True, expect: int = 0, options: tuple[str, ...] = ()
+) -> tuple[str, dict[str, Any]]:
     """Run a program bare or under the agent; return its stdout and the report."""
     report = folder / "report.json"
     report.unlink(missing_ok=True)
     front = ["-m", "leakagent", "--live", "0", "--report", f"json:{report}", *options] if agent else []
     done = subprocess.run(
-        [command[0], *front, *command[1:]], cwd=folder, env=_environment(), capture_output=True, text=True, check=False, timeout=DEADLINE
+        [command[0], *front, *command[1:]],
+        cwd=folder,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
     )
     if done.returncode != expect:
         message = f"status {done.returncode} in place of {expect}: {done.stderr.strip()[-400:]}"
@@ -119,11 +131,25 @@ def judged(line: dict[str, Any], by_hand: dict[str, Any]) -> Cells:
         f"found {line['found']} of {planted}" if line["found"] != planted else "",
         f"actions {line['actions']}" if line["actions"] != actions else "",
         "not seen to be unused" if line["unused"] != (how == "dropped") else "",
-        f"remains {remains}, closed by hand {wanted}" if name in by_hand and any(remains[one] > wanted.get(one, 0) for one in remains) else "",
+        f"remains {remains}, closed by hand {wanted}"
+        if name in by_hand and any(remains[one] > wanted.get(one, 0) for one in remains)
+        else "",
     ]
     kept = ", ".join(f"+{number} {what}" for what, number in remains.items()) or "nothing"
-    by_itself = "" if how == "closed" or name not in by_hand else ", as closed by hand" if remains == wanted else ", less than closed by hand"
-    action = "by the program" if how == "closed" else "ends with the process: chromadb gives it no close()" if actions == ["none"] else "by leakagent"
+    by_itself = (
+        ""
+        if how == "closed" or name not in by_hand
+        else ", as closed by hand"
+        if remains == wanted
+        else ", less than closed by hand"
+    )
+    action = (
+        "by the program"
+        if how == "closed"
+        else "ends with the process: chromadb gives it no close()"
+        if actions == ["none"]
+        else "by leakagent"
+    )
     return name, how, f"{line['found']} of {planted}", action, kept + by_itself, "; ".join(filter(None, problems))
 
 
@@ -136,7 +162,7 @@ def chroma_server(python: str, folder: Path) -> Iterator[int]:
     start = "import sys; from chromadb.cli.cli import app; sys.exit(app())"
     command = [python, "-c", start, "run", "--path", os.fspath(folder / "server"), "--port", str(port), "--host", "127.0.0.1"]
     with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, env=_environment(), stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=log, stderr=log, start_new_session=True)
     try:
         end = time.monotonic() + DEADLINE
         while not _answers(f"http://127.0.0.1:{port}/api/"):
@@ -171,7 +197,9 @@ def end_of(name: str) -> Callable[[str, Path, str], list[Cells]]:
         bare.mkdir(exist_ok=True)
         # lancedb up to 0.40 can abort at the end: what is printed is compared with what it should be, not with such a run.
         text, report = ran([python, os.fspath(path), os.fspath(folder / "agent")], folder, expect=3)
-        plain = subprocess.run([python, os.fspath(path), os.fspath(bare)], env=_environment(), capture_output=True, text=True, check=False)
+        plain = subprocess.run(
+            [python, os.fspath(path), os.fspath(bare)], env=_environment(), capture_output=True, text=True, check=False
+        )
         lines = path.read_text(encoding="utf-8").splitlines()
         planted = sorted((found[1], found[2], number) for number, line in enumerate(lines, 1) if (found := _PLANTED.search(line)))
         told = sorted((one["reason"], one["kind"], one["site"]["line"]) for one in report["findings"])
@@ -181,9 +209,18 @@ def end_of(name: str) -> Callable[[str, Path, str], list[Cells]]:
             f"printed {text!r}, bare {plain.stdout!r}" if text != plain.stdout else "",
             f"stages forced: {report['receipt']}" if any(stage["forced"] for stage in report["receipt"]) else "",
         ]
-        ended = "" if plain.returncode == 3 else f" (bare it ended with {plain.returncode})"  # noqa: PLR2004 - the program's own status
+        ended = "" if plain.returncode == 3 else f" (bare it ended with {plain.returncode})"
         done = "by leakagent" if actions == ["closed"] else "let go: it has no close()"
-        return [("the end of a program", "open, and a thread writes", f"{len(told)} of {len(planted)}", done, f"status kept{ended}", "; ".join(filter(None, problems)))]
+        return [
+            (
+                "the end of a program",
+                "open, and a thread writes",
+                f"{len(told)} of {len(planted)}",
+                done,
+                f"status kept{ended}",
+                "; ".join(filter(None, problems)),
+            )
+        ]
 
     return rows
 
@@ -200,7 +237,16 @@ def telemetry(python: str, folder: Path, release: str) -> list[Cells]:
     seconds = sum(stage["seconds"] for stage in report["receipt"])
     stuck = [one for one in report["findings"] if one["reason"] == "blocks_exit" and one["kind"] == "thread"]
     problem = "" if stuck else f"the thread that sends is not told: {report['findings']}"
-    return [("telemetry to a server that never answers", "open", f"{len(stuck)} thread", "let go", f"stages took {seconds:.1f} s", problem)]
+    return [
+        (
+            "telemetry to a server that never answers",
+            "open",
+            f"{len(stuck)} thread",
+            "let go",
+            f"stages took {seconds:.1f} s",
+            problem,
+        )
+    ]
 
 
 # -- lancedb ---------------------------------------------------------------------------------------------------------
@@ -219,7 +265,13 @@ def lance_connections(python: str, folder: Path, release: str) -> list[Cells]:
         if early and name in {"connect", "remote"} and how == "closed":
             how = "let go of"
         problem = line.get("error", "") or ("" if line["found"] == wanted else f"found {line['found']} of {wanted}")
-        action = "by the program" if not wanted else "with the process" if how == "dropped" or (early and name != "connect_async") else "by leakagent"
+        action = (
+            "by the program"
+            if not wanted
+            else "with the process"
+            if how == "dropped" or (early and name != "connect_async")
+            else "by leakagent"
+        )
         found.append((name, how, f"{line.get('found')} of {wanted}", action, "its native runtime", problem))
     last = lines[-1]
     problem = f"threads {last['threads']}" if last["threads"] else ""
@@ -237,21 +289,38 @@ def llama_answers(python: str, folder: Path, release: str) -> list[Cells]:
     text, report = ran(command, folder)
     bare, _ = ran(command, folder, agent=False)
     found = sorted((one["reason"], one["site"]["file"].rpartition("/")[2]) for one in report["findings"])
-    lost = [("lost_task", "simple.py")] if release.startswith("0.12") else [("lost_task", "context.py"), ("lost_task", "simple.py")]
-    failed = [("unretrieved_exception", "context.py"), ("unretrieved_exception", "simple.py")] if release.startswith("0.12") else []
+    lost = (
+        [("lost_task", "simple.py")] if release.startswith("0.12") else [("lost_task", "context.py"), ("lost_task", "simple.py")]
+    )
+    failed = (
+        [("unretrieved_exception", "context.py"), ("unretrieved_exception", "simple.py")] if release.startswith("0.12") else []
+    )
     problems = [
         f"found {found}" if not set(lost) <= set(found) or not set(found) <= {*lost, *failed} else "",
         f"printed {text!r}, bare {bare!r}" if text != bare else "",
     ]
     told = ", ".join(f"{reason} {file}" for reason, file in found)
-    return [("chat engines, streamed", "read, broken off, dropped", told, "cancelled with the loop", "nothing", "; ".join(filter(None, problems)))]
+    return [
+        (
+            "chat engines, streamed",
+            "read, broken off, dropped",
+            told,
+            "cancelled with the loop",
+            "nothing",
+            "; ".join(filter(None, problems)),
+        )
+    ]
 
 
 def streamlit_sessions(python: str, folder: Path, _release: str) -> list[Cells]:
     """Return the rows of a Streamlit app."""
-    text, _ = ran([python, os.fspath(PROGRAMS / "streamlit_sessions.py"), python, os.fspath(folder / "sessions")], folder, agent=False)
+    text, _ = ran(
+        [python, os.fspath(PROGRAMS / "streamlit_sessions.py"), python, os.fspath(folder / "sessions")], folder, agent=False
+    )
     found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    return [(line["constructor"], line["left"], line["found"], line["closed"], line["remains"], line["problem"]) for line in found]
+    return [
+        (line["constructor"], line["left"], line["found"], line["closed"], line["remains"], line["problem"]) for line in found
+    ]
 
 
 ROWS: dict[str, list[Callable[[str, Path, str], list[Cells]]]] = {

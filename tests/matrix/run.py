@@ -38,7 +38,9 @@ Written by `make matrix` (`tests/matrix/run.py`), which makes one environment fo
 def main() -> int:
     """Run what is asked for, write the table, and say whether every row is well."""
     asked = sys.argv[1:]
-    known = {library for library, _, _ in environments.RELEASES} | {f"{name}=={release}" for name, release, _ in environments.RELEASES}
+    known = {library for library, _, _ in environments.RELEASES} | {
+        f"{name}=={release}" for name, release, _ in environments.RELEASES
+    }
     unknown = [name for name in asked if name not in known]
     if unknown:
         print(f"not in tests/matrix/environments.py: {', '.join(unknown)}", file=sys.stderr)

@@ -87,7 +87,7 @@ def close(client: object) -> None:
         return
     if "Async" in type(client).__name__:
         return
-    system = client._system  # noqa: SLF001
+    system = client._system
     if getattr(system, "_running", False):
         system.stop()
     for name in [name for name, known in registry().items() if known is system]:

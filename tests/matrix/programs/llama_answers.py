@@ -16,7 +16,7 @@ from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse,
 class LLM(MockLLM):
     """Answers in three pieces, or does what the test wants in the middle."""
 
-    async def astream_chat(self, messages: object, **_more: object) -> object:
+    async def astream_chat(self, *_messages: object, **_more: object) -> object:
         async def answer() -> object:
             for n in range(3):
                 if n == 1:

@@ -1,6 +1,6 @@
 """A Streamlit app with a chromadb client per session, one per rerun and a shared one: what is told while it runs, and how it ends.
 
-    python streamlit_sessions.py PYTHON FOLDER
+    python streamlit_sessions.py PYTHON FOLDER [SIGNAL...]
 
 Prints one JSON line for each row.  Streamlit keeps the state of a closed session for two minutes; here for a second.
 """
@@ -126,7 +126,7 @@ def row(constructor: str, left: str, found: str, closed: str, remains: str, prob
 
 def main() -> None:
     python, folder = sys.argv[1], Path(sys.argv[2])
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in [signal.Signals[name] for name in sys.argv[3:] or ("SIGINT", "SIGTERM")]:
         app = App(python, folder / signum.name)
         try:
             first = app.session()
@@ -161,7 +161,14 @@ def main() -> None:
         ]
         count = sum(one["count"] for one in mine.values())
         where = "a client per session, per rerun, in st.cache_resource"
-        row(where, signum.name, f"{count} with the script's lines, two of them while it runs", "by leakagent", "nothing", "; ".join(filter(None, problems)))
+        row(
+            where,
+            signum.name,
+            f"{count} with the script's lines, two of them while it runs",
+            "by leakagent",
+            "nothing",
+            "; ".join(filter(None, problems)),
+        )
 
 
 if __name__ == "__main__":
