@@ -61,10 +61,10 @@ def tell(agent: Agent, stall: Stall) -> None:
         return
     known.add(finding.fingerprint)
     agent.stalled.append(finding)
-    if any(target.format == TEXT for target in parse_spec(agent.settings.report)):
-        guard.say(render(finding), at_any_rate=True)
     if agent.child:
         from .processes import family
         from .report.json_report import dumps
 
         family.hand_over(os.environ, dumps(agent.ending().look(children=False)))
+    if any(target.format == TEXT for target in parse_spec(agent.settings.report)):
+        guard.say(render(finding), at_any_rate=True)

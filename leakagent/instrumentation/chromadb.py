@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _LAST_STEP = "_submit_client_start_event"
 _FORGET_ALL = "clear_system_cache"
 _SHARE_ASYNCHRONOUS = "make one asynchronous client when the program starts and share it: chromadb gives it no close()"
-_AFTER_FORK = "make the client in the child, in a folder that the parent has closed, or start children by spawn or forkserver"
+_AFTER_FORK = "start children by spawn or forkserver, and make the client in the child"
 
 #: Calls of the bindings that come back without their threads.
 _HARMLESS = ("heartbeat",)

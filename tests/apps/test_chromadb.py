@@ -385,7 +385,7 @@ def spelled():
     os.symlink("spelled", "link")
     return [chromadb.PersistentClient("spelled"), chromadb.PersistentClient(os.path.abspath("link"))]  # spelled
 def reruns():
-    for n in range(MANY):
+    for n in range(MANY + 1):
         client = chromadb.PersistentClient("reruns")  # reruns
     return client
 def raced():
@@ -412,7 +412,7 @@ print("end", flush=True)
 TOLD = {
     "dropped": ("not closed", "its System runs on, and nobody uses it any more\n   3 Systems of this line by now"),
     "spelled": ("keeps growing", "the directory is open 2 times, as 'spelled', '"),
-    "reruns": ("keeps growing", "the System that they share counts 20 users, and no close() can stop it any more"),
+    "reruns": ("keeps growing", "the System that they share counts 22 users, and no close() can stop it any more"),
     "raced": ("keeps growing", "threads were opening this directory at the same moment"),
 }
 
@@ -475,7 +475,7 @@ def nothing():
     pass
 def other():
     with chromadb.PersistentClient("of the child") as own:
-        print("other", fill(own), flush=True)
+        print("other", own.count_collections(), flush=True)
 def dropped():
     global client, things
     client = things = None
@@ -494,7 +494,7 @@ def test_forked_children_that_leave_it_alone_come_to_their_end(
 ) -> None:
     report = tmp_path / "report.json"
     ran = python("-m", "leakagent", "--report", f"json:{report}", program(FORKS))
-    assert (ran.returncode, ran.stdout.splitlines()) == (0, ["nothing 7", "other 2", "other 7", "dropped 7", "2"]), ran
+    assert (ran.returncode, ran.stdout.splitlines()) == (0, ["nothing 7", "other 0", "other 7", "dropped 7", "2"]), ran
     found = json.loads(report.read_text(encoding="utf-8"))["findings"]
     assert [(one["reason"], one["kind"]) for one in found] == [("not_closed", "chromadb.client")], found
 

@@ -45,30 +45,31 @@ def main() -> int:
     if unknown:
         print(f"not in tests/matrix/environments.py: {', '.join(unknown)}", file=sys.stderr)
         return 2
-    table: list[rows.Row] = []
-    kept = _kept()
+    table = {(library, release): _kept(library, release) for library, release, _ in environments.RELEASES}
     with environments.wheel() as built:
         for library, release, more in environments.RELEASES:
             if asked and library not in asked and f"{library}=={release}" not in asked:
-                table += [row for row in kept if (row.library, row.release) == (library, release)]
                 continue
-            python = environments.interpreter(library, release, more, built)
-            found = rows.run(library, release, python)
-            for row in found:
+            table[library, release] = rows.run(library, release, environments.interpreter(library, release, more, built))
+            for row in table[library, release]:
                 print(row.line(), flush=True)
-            table += found
-    TABLE.write_text(HEAD + "".join(row.line() + "\n" for row in table), encoding="utf-8")
-    bad = [row for row in table if row.problem]
+            # At once: a run of all takes long, and is sometimes ended.
+            TABLE.write_text(HEAD + "".join(row.line() + "\n" for found in table.values() for row in found), encoding="utf-8")
+    missing = [f"{library} {release}" for (library, release), found in table.items() if not found]
+    if missing:
+        print(f"-- no rows yet: {', '.join(missing)}", file=sys.stderr)
+    every = [row for found in table.values() for row in found]
+    bad = [row for row in every if row.problem]
     for row in bad:
         print(f"-- failed: {row.library} {row.release} {row.constructor} {row.left}: {row.problem}", file=sys.stderr)
-    print(json.dumps({"rows": len(table), "failed": len(bad)}))
-    return 1 if bad else 0
+    print(json.dumps({"rows": len(every), "failed": len(bad)}))
+    return 1 if bad or missing else 0
 
 
-def _kept() -> list[rows.Row]:
+def _kept(library: str, release: str) -> list[rows.Row]:
     if not TABLE.exists():
         return []
-    lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ") and "`" in line]
+    lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| {library} | {release} |")]
     return [rows.Row.from_line(line) for line in lines]
 
 
