@@ -1,7 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo test check corpus faults wheel clean
+.PHONY: demo test check corpus faults matrix wheel clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -17,6 +17,9 @@ corpus:
 
 faults:
 	@$(PYTHON) .ci/test.py faults
+
+matrix:
+	@$(PYTHON) tests/matrix/run.py
 
 wheel:
 	@$(PYTHON) .ci/test.py wheel
