@@ -218,3 +218,70 @@ def test_a_backend_that_stalls_is_in_the_live_view_and_in_the_metric(
             assert process.wait(120) == -15
         finally:
             process.kill()
+
+
+# A workflow that answers, one whose step fails, one whose step waits for ever and is timed out.
+WORKFLOW = """\
+import asyncio
+import gc
+from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
+class Half(Event):
+    n: int
+class Flow(Workflow):
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> Half:
+        ctx.write_event_to_stream(Half(n=1))
+        return Half(n=2)
+    @step
+    async def end(self, ctx: Context, ev: Half) -> StopEvent:
+        if how == "stalls":
+            await asyncio.get_running_loop().create_future()
+        if how == "refuses":
+            raise ConnectionError
+        return StopEvent(result=ev.n)
+async def main():
+    global how
+    how = "answers"
+    handler = Flow().run()
+    print([type(event).__name__ async for event in handler.stream_events()], await handler)
+    for how, seconds in (("refuses", None), ("stalls", 0.5)):
+        try:
+            await Flow(timeout=seconds).run()
+        except Exception as error:
+            print(type(error).__name__)
+    await drop()
+    print("end")
+async def drop():
+    pass
+"""
+
+DROPPED_WORKFLOW = """\
+async def drop():
+    handler = Flow(timeout=None).run()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    del handler
+    gc.collect()
+    for _ in range(100):
+        await asyncio.sleep(0)
+"""
+
+RUN = "asyncio.run(main())\n"
+
+
+def test_a_workflow_that_comes_to_its_end(compare: Callable[..., Any]) -> None:
+    ran = compare(WORKFLOW + RUN)
+    ran.check()
+    assert ran.bare.stdout.splitlines()[0] == "['Half', 'StopEvent'] 2", ran.bare
+
+
+def test_a_workflow_whose_handler_is_dropped(compare: Callable[..., Any]) -> None:
+    ran = compare(WORKFLOW + DROPPED_WORKFLOW + RUN)
+    assert "Task was destroyed but it is pending!" in ran.bare.stderr, ran.bare
+    for agent, report in ran.agents.values():
+        assert (agent.returncode, agent.stdout) == (0, ran.bare.stdout), agent
+        assert "Task was destroyed" not in agent.stderr, agent
+        assert {(one["reason"], one["owner"], one["action"]) for one in report["findings"]} == {
+            ("lost_task", "library", "cancelled")
+        }
+        assert any(one["site"]["file"].startswith("workflows/") for one in report["findings"]), report["findings"]

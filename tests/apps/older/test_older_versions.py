@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -199,3 +202,45 @@ def test_chromadb_that_reports_its_use_to_a_server_which_never_answers(
         # It has been there, and waits for its answer.
         server.settimeout(60)
         server.accept()[0].close()
+
+
+# A forked child of 0.24.0 waits for ever in its first call: told by the child, before it does.
+FORKS = """\
+import multiprocessing
+import lancedb
+table = lancedb.connect("db").create_table("t", [{"id": 1}])
+def child():
+    lancedb.connect("db").open_table("t").count_rows()  # used
+process = multiprocessing.get_context("fork").Process(target=child, daemon=True)
+process.start()
+input()
+process.kill()
+process.join()
+print(process.exitcode, table.count_rows())
+"""
+
+
+def test_a_forked_child_of_lancedb_is_told_before_it_hangs(
+    environment: Callable[..., dict[str, str]], program: Callable[..., Path], tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-W", "ignore", "-m", "leakagent", "--report", f"text,json:{report}", program(FORKS)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        late = threading.Timer(120, process.kill)
+        late.start()
+        try:
+            lines = []
+            while not lines or ("   fix  " not in lines[-1] and lines[-1]):
+                lines.append(process.stderr.readline())
+            stdout, stderr = process.communicate("\n")
+        finally:
+            late.cancel()
+            process.kill()
+    line = next(number for number, line in enumerate(FORKS.splitlines(), 1) if line.endswith("# used"))
+    told = "".join(lines)
+    assert "leakagent: lancedb background loop kept the process from ending" in told, told
+    assert f"app.py:{line} child" in told, told
+    assert stdout.splitlines() == ["-9 1"], stderr
+    found = json.loads(report.read_text(encoding="utf-8"))["findings"]
+    assert ("blocks_exit", "lancedb.loop", line) in [(one["reason"], one["kind"], one["site"]["line"]) for one in found], found
