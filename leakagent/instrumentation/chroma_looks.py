@@ -44,8 +44,8 @@ class Looks:
         self.registry = registry
         #: Systems whose client was closed, and where it was made: chromadb keeps them (`chroma_systems`).
         self.residue: list[tuple[Held, Record]] = []
-        #: By directory: clients that several threads were making at the same moment, and their greatest number.
-        self.raced: dict[str, tuple[Record, int]] = {}
+        #: By directory: a client that several threads were making at the same moment, and these threads.
+        self.raced: dict[str, tuple[Record, set[int]]] = {}
         self._unused: set[int] = set()
 
     def look(self) -> list[Stall]:
@@ -129,7 +129,7 @@ class Looks:
     def _raced(self) -> list[Stall]:
         moment = "threads were opening this directory at the same moment: chromadb does not lock that, and most of them fail"
         raced = list(self.raced.values())
-        return [Stall(record, GROWING, [], [f"{threads} {moment}"], fix=_SAME_DIRECTORY) for record, threads in raced]
+        return [Stall(record, GROWING, [], [f"{len(threads)} {moment}"], fix=_SAME_DIRECTORY) for record, threads in raced]
 
     def _left_by_close(self) -> list[Stall]:
         self.residue = [(held, record) for held, record in self.residue if held.identifiers()]

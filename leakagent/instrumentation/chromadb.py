@@ -138,14 +138,16 @@ class ChromaClients:
         if not getattr(settings, "is_persistent", False):
             return
         folder = os.path.realpath(str(settings.persist_directory))
-        others = [one for thread, one in list(self._opening.items()) if one == folder and thread != interpreter.thread_number()]
+        others = [
+            thread for thread, one in list(self._opening.items()) if one == folder and thread != interpreter.thread_number()
+        ]
         self._opening[interpreter.thread_number()] = folder
         if others and not any(held.folder == folder for held in self._held()):
             place, _ = self._leave_chromadb(frame, None)
-            known, threads = self.looks.raced.get(folder, (None, 1))
+            known, threads = self.looks.raced.get(folder, (None, set()))
             if known is None:
                 known = self.registry.note(CHROMADB_CLIENT, place, name=folder)
-            self.looks.raced[folder] = known, threads + 1
+            self.looks.raced[folder] = known, {*threads, *others, interpreter.thread_number()}
 
     def _held(self) -> list[Held]:
         return [record.detail["held"] for record in self.registry.of_kind(CHROMADB_CLIENT)]

@@ -410,7 +410,7 @@ print("end", flush=True)
 
 
 TOLD = {
-    "dropped": ("not closed", "its System runs on, and nobody uses it any more\n   3 Systems of this line by now"),
+    "dropped": ("not closed", "its System runs on, and nobody uses it any more"),
     "spelled": ("keeps growing", "the directory is open 2 times, as 'spelled', '"),
     "reruns": ("keeps growing", "the System that they share counts 22 users, and no close() can stop it any more"),
     "raced": ("keeps growing", "threads were opening this directory at the same moment"),
