@@ -61,7 +61,7 @@ class Looks:
 
     def _by_system(self) -> dict[Held, list[Record]]:
         found: dict[Held, list[Record]] = {}
-        for record in self.registry.of_kind(CHROMADB_CLIENT):
+        for record in clients(self.registry):
             if record.detail["held"].is_running:
                 found.setdefault(record.detail["held"], []).append(record)
         return found
@@ -69,7 +69,7 @@ class Looks:
     def fold(self) -> None:
         """Make dropped clients of one line and one System one record."""
         first: dict[object, Record] = {}
-        for record in self.registry.of_kind(CHROMADB_CLIENT):
+        for record in clients(self.registry):
             if record.state != DROPPED or "scope" in record.detail:
                 continue
             place = record.code, record.lasti, record.detail["held"]
@@ -165,6 +165,11 @@ def _counted(record: Record) -> list[str]:
         return []
     dropped = f"{count(record)} clients of this line were dropped without close()"
     return [f"{dropped}; the System that they share counts {users} users, and no close() can stop it any more"]
+
+
+def clients(registry: Registry) -> list[Record]:
+    """Return the records of clients; one that is just being noted in another thread is none yet."""
+    return [record for record in registry.of_kind(CHROMADB_CLIENT) if "held" in record.detail]
 
 
 def count(record: Record) -> int:

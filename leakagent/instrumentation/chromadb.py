@@ -31,7 +31,7 @@ from leakagent.shutdown import interpreter
 from leakagent.shutdown.closing import stop_if_daemon
 from leakagent.watcher import watcher
 
-from .chroma_looks import PAUSE, Looks, count
+from .chroma_looks import PAUSE, Looks, clients, count
 from .chroma_systems import BINDINGS, Held, components
 from .inherited import Stranger, way_out
 
@@ -117,7 +117,7 @@ class ChromaClients:
 
     def _closed(self, wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
         result = wrapped(*args, **kwargs)
-        for record in self.registry.of_kind(CHROMADB_CLIENT):
+        for record in clients(self.registry):
             if record.resource() is client:
                 held = record.detail["held"]
                 self._finish(record)
@@ -150,7 +150,7 @@ class ChromaClients:
             self.looks.raced[folder] = known, {*threads, *others, interpreter.thread_number()}
 
     def _held(self) -> list[Held]:
-        return [record.detail["held"] for record in self.registry.of_kind(CHROMADB_CLIENT)]
+        return [record.detail["held"] for record in clients(self.registry)]
 
     def _system_made(self, client: Any) -> None:  # noqa: ANN401 - chromadb's object
         """Look at a new System before anybody uses it: nobody refers to its server component yet."""
@@ -202,7 +202,7 @@ class ChromaClients:
         left = []
         self.looks.fold()
         crowded = {stall.record.detail["held"].folder: stall.evidence for stall in self.looks.directories()}
-        for record in self.registry.of_kind(CHROMADB_CLIENT):
+        for record in clients(self.registry):
             held = record.detail["held"]
             if held.is_running:
                 record.detail["evidence"] = [*self.looks.evidence(record), *(crowded.get(held.folder, ()) if held.folder else ())]
@@ -298,7 +298,7 @@ class ChromaClients:
     def _shared_with_others(self, record: Record) -> bool:
         return any(
             other is not record and other.detail["held"] is record.detail["held"] and other.detail.get("closed") is None
-            for other in self.registry.of_kind(CHROMADB_CLIENT)
+            for other in clients(self.registry)
         )
 
     # -- fork --------------------------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ class ChromaClients:
         self._new.clear()
         self._inherited.clear()
         self.looks.forget()
-        for record in self.registry.of_kind(CHROMADB_CLIENT):
+        for record in clients(self.registry):
             for component in components(record.detail["held"].system):
                 bindings = vars(component).get(BINDINGS)
                 if bindings is not None and not isinstance(bindings, Stranger):
