@@ -121,6 +121,29 @@ print(threads(2))
     assert after.ran.returncode == 0
 
 
+PACES = """\
+import asyncio, time
+from leakagent.watcher import watcher
+asyncio.new_event_loop().close()
+common, own = [], []
+watcher.looks.insert(0, lambda: common.append(1))
+watcher.look_every(0.05, lambda: own.append(1))
+watcher.look_every(60, print)
+watcher.stop()
+watcher.needed()
+end = time.monotonic() + 60
+while len(own) < 10 and time.monotonic() < end:
+    time.sleep(0.01)
+print(len(own) >= 10, len(common) <= 2)
+"""
+
+
+def test_a_look_has_a_pace_of_its_own(told: Callable[..., Any]) -> None:
+    # The others go on at theirs, a quarter of the threshold.
+    after = told(PACES, options=("--stalled-after", "1000", "--live", "0"))
+    assert after.lines == ["", "True True"], after
+
+
 def test_stuck_workers_are_still_recognised(told: Callable[..., Any]) -> None:
     """The thread wakes up four times a second; it is no sign of life of the program's."""
     text = """\
