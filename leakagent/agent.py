@@ -7,6 +7,7 @@ import sys
 import time
 
 from . import config, guard, instrumentation
+from .core.findings import BLOCKS_EXIT
 from .core.records import THREAD_POOL
 from .core.registry import Registry
 from .instrumentation import LOOPS, PARTS, SERVERS, STARTERS, TARGETS, WATCHED
@@ -187,7 +188,8 @@ class Agent:
             self._seen(stall)
 
     def _seen(self, stall: Stall) -> None:
-        if self.is_active():
+        """Tell what a part for clients has seen; in a child only what is about to hang, of which nobody else is going to hear."""
+        if self.is_active() and (not self.child or stall.reason == BLOCKS_EXIT):
             from .telling import tell
 
             tell(self, stall)
