@@ -40,7 +40,7 @@ class Agent:
 
     Attributes:
         settings: What the user asked for.
-        owner: What activated it: ``environment``, ``command line`` or ``code``.
+        owner: What activated it: ``environment``, ``command line``, ``code`` or ``attach``.
         child: Whether a process above this one carries the agent as well; a child prints nothing.
         late: Whether there was such a process that had ended before this one started.
         base: Working folder at the start; the program's own paths are shown relative to it.
@@ -119,6 +119,12 @@ class Agent:
             os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
         if self.settings.otel != "off":
             guard.call("telemetry", self._start_telemetry)
+
+    def adopt(self, look: Callable[[Agent], dict[str, int]]) -> dict[str, int]:
+        """Take up what was there before the agent, and let the process be asked at once; `leakagent.adopting` looks."""
+        found = guard.call("attach", look, self) or {}
+        watcher.needed()
+        return found
 
     def _start_telemetry(self) -> None:
         from_variables = self.settings.otel == "auto"

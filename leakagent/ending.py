@@ -50,6 +50,9 @@ _NOT_SEEN = "nobody saw it being made (asyncio.Task(...) itself, or before leaka
 #: What to write where a thread runs an event loop.
 _FIX_LOOP = "loop.call_soon_threadsafe(loop.stop) (or cancel its main task), then thread.join(), when the program ends"
 
+_ADOPTED = "made before leakagent was attached, nobody saw where"
+_FIRST_LINE = ": the line is the first of what it runs"
+
 
 class Ending:
     """What happens at the end of one process, each part once."""
@@ -451,7 +454,10 @@ class Ending:
         """Make a finding of a record (`leakagent.detect.leftovers.finding_of`), with its fix."""
         from .report.fixes import fix_for  # only for programs that left something
 
-        return finding_of(record, reason, base=self.agent.base, fix=fix_for(reason, record.kind), **more)
+        found = finding_of(record, reason, base=self.agent.base, fix=fix_for(reason, record.kind), **more)
+        if record.detail.get("adopted"):
+            found.evidence.append(_ADOPTED if record.code is None else _ADOPTED + _FIRST_LINE)
+        return found
 
     def _tasks(self) -> list[Finding]:
         tasks = self.agent.parts.get("asyncio")

@@ -27,6 +27,8 @@ LAYERS = {
     "telling": 4,
     "looking": 4,
     "why": 4,
+    "adopting": 4,
+    "attached": 5,
     "leftovers": 4,
     "ending": 4,
     "agent": 4,

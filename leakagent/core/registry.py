@@ -14,13 +14,13 @@ import time
 import weakref
 
 from .records import DROPPED, FINISHED, LIVE, Record
-from .sites import capture_stack, creating_frame
+from .sites import BEFORE_THE_CODE, capture_stack, creating_frame
 from .tracing import span_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
     from typing import Any
 
 #: What the agent's own threads call.
@@ -110,17 +110,32 @@ class Registry:
                 code, lasti = place.f_code, place.f_lasti
             if self.level == "stack":
                 stack = capture_stack(place)
-        number = next(self._numbers)
-        record = Record(number, kind, code, lasti, time.monotonic(), self.pid, name=name, stack=stack)
-        if weak:
-            record.ref = weakref.ref(resource, _Dropped(record))
-        else:
-            record.ref = lambda: resource
+        record = Record(next(self._numbers), kind, code, lasti, time.monotonic(), self.pid, name=name, stack=stack)
         span = span_now()
         if span is not None:
             record.detail["span"] = span
-        self.records[number] = record
-        self.count(kind).add(1, 0)
+        return self._keep(record, resource, weak=weak)
+
+    def adopt(self, kind: str, resource: Any, code: CodeType | None, *, name: str = "", weak: bool = True) -> Record:  # noqa: ANN401
+        """Note a resource that was there before the agent.
+
+        Args:
+            kind: Its kind.
+            resource: The resource.
+            code: What it runs, whose first line stands for the one that made it; None if that is not known.
+            name: What people call it.
+            weak: As for `add`.
+
+        """
+        place = code if self.level != "count" else None
+        record = Record(next(self._numbers), kind, place, BEFORE_THE_CODE, time.monotonic(), self.pid, name=name)
+        record.detail["adopted"] = True
+        return self._keep(record, resource, weak=weak)
+
+    def _keep(self, record: Record, resource: Any, *, weak: bool) -> Record:  # noqa: ANN401
+        record.ref = weakref.ref(resource, _Dropped(record)) if weak else lambda: resource
+        self.records[record.id] = record
+        self.count(record.kind).add(1, 0)
         if self.scoped is not None:
             self.scoped(record)
         if self.on_add is not None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 YOURS = "yours"
 LIBRARY = "library"
 
+#: The offset that stands for a code object's first line, where nobody saw what made the resource.
+BEFORE_THE_CODE = -1
+
 _LIBRARY_MARKS = ("/site-packages/", "/dist-packages/")
 _PACKAGE_DIR = __file__.replace("\\", "/").rsplit("/core/", 1)[0] + "/"
 

@@ -285,6 +285,15 @@ class Tasks:
         tasks = [task for entry in self.entries() if (task := entry.ref()) is not None]
         return [loop for loop in {task.get_loop() for task in tasks} if loop.is_running()]
 
+    def adopt(self, loops: list[AbstractEventLoop]) -> int:
+        """Note the pending tasks of loops that were there before the agent, and return how many there are."""
+        with self.window.locking(time.perf_counter() + END_PROOF_SECONDS):
+            tasks = [task for loop in loops for task in pending_tasks(loop)]
+            # A collection may have found some of them in the meantime.
+            known = {id(entry()) for entry in self.table.noted()}
+            self.table.young += [without_site(task) for task in tasks if id(task) not in known]
+        return len(tasks)
+
     def settle(self) -> None:
         """Bring the counts up to date: collections and sweeps, which do it else, can be long ago."""
         with self.window.locking(time.perf_counter() + END_PROOF_SECONDS) as alone:

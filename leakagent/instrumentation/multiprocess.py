@@ -69,6 +69,16 @@ class Processes:
         record.detail["told_to_end"] = False
         guard.call("ledger", ledger.own.note, process.pid, PROCESS, process.name, record.code, record.lasti)
 
+    def adopt(self, processes: list[tuple[Any, str]]) -> int:
+        """Note children that were started before the agent, each with the module of its pool, and return how many there are."""
+        known = {id(record.resource()) for record in self.alive()}
+        new = [(process, pool) for process, pool in processes if id(process) not in known and not _ended(process)]
+        for process, pool in new:
+            record = self.registry.adopt(PROCESS, process, None, name=f"{process.name} (pid {process.pid})", weak=False)
+            record.detail.update(pool=pool, told_to_end=False)
+            guard.call("ledger", ledger.own.note, process.pid, PROCESS, process.name, None, 0)
+        return len(new)
+
     def _told_to_end(self, process: Any) -> None:  # noqa: ANN401
         for record in self.registry.of_kind(PROCESS):
             if record.resource() is process:

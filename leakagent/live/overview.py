@@ -109,7 +109,8 @@ def details(row: Row) -> list[str]:
     lines: list[str] = []
     for one in [one for one in row.process["findings"] if one["kind"] == row.kind]:
         site = one["site"]
-        lines.append(f"{one['count']} x {one['reason']}  {one['owner']}  {site['file']}:{site['line']} {site['function']}")
+        place = f"{site['file']}:{site['line']} {site['function']}" if site["line"] else "(created at an unknown place)"
+        lines.append(f"{one['count']} x {one['reason']}  {one['owner']}  {place}")
         lines += [f"  > {site['source']}"] if site["source"] else []
         lines += [f"  {', '.join(one['names'])}"] if one["names"] else []
         lines += [f"  {text}" for text in one["evidence"]]
