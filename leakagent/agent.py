@@ -80,6 +80,7 @@ class Agent:
         #: Stalls that were told while the program runs.
         self.stalled: list[Finding] = []
         self.telemetry: Telemetry | None = None
+        self._asked_why = False
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
         self.live: Live | None = None
@@ -189,6 +190,17 @@ class Agent:
 
             tell(self, stall)
 
+    def interrupted(self) -> None:
+        """Say, once, why the process does not end: Ctrl+C has come while the agent or Python waits for something at its end.
+
+        No handler: the exception passes through those who wait, and they call this (SIGINT is Python's).
+        """
+        if self.is_active() and not self.child and not self._asked_why:
+            self._asked_why = True
+            from .telling import tell_why
+
+            guard.call("why", tell_why, self)
+
     def _starter_arrived(self, module: ModuleType) -> None:
         from .instrumentation import starters
 
@@ -211,6 +223,11 @@ class Agent:
             self.parts[part] = getattr(package, made)(self.registry, self.settings)
             if part == "loky":
                 self.parts[part].main_has_ended = self.main_has_ended
+            if part == "asyncio":
+                self.parts[part].interrupted = self.interrupted
+            if part == "processes":
+                # A program that waits for its child itself knows why.
+                self.parts[part].interrupted = lambda: self.interrupted() if self.signals.main_has_ended else None
             if part == "billiard":
                 self.parts[part].leaves = self.leaves
             if part == "executors":

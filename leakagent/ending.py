@@ -60,7 +60,7 @@ class Ending:
     def __init__(self, agent: Agent) -> None:
         """Prepare the end of the process of ``agent``."""
         self.agent = agent
-        self.stages = Stages(agent.settings.budget)
+        self.stages = Stages(agent.settings.budget, agent.interrupted)
         self.watchdog = Watchdog(self)
         self._noted = False
         self._finished = False

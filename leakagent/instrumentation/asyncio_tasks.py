@@ -64,6 +64,8 @@ class Tasks:
         self.left: list[Observation] = []
         #: Fills in why a task is pending that is left over: `leakagent.instrumentation.stalls`.
         self.judge: Callable[..., None] | None = None
+        #: Called when Ctrl+C comes while an ending loop waits for its tasks.
+        self.interrupted: Callable[[], None] = lambda: None
         self.table = TaskTable(lambda: registry.count(TASK))
         self.errors = Errors(self.table.search)
         self.table.failed = self.errors.note
@@ -169,6 +171,9 @@ class Tasks:
         begin = time.monotonic()
         try:
             original(loop)
+        except KeyboardInterrupt:
+            self.interrupted()
+            raise
         except RuntimeError:
             # "Event loop stopped before Future completed" (asyncio.base_events.BaseEventLoop.run_until_complete).
             if not late:

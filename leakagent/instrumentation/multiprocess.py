@@ -32,6 +32,8 @@ class Processes:
     def __init__(self, registry: Registry, _settings: Settings) -> None:
         """Start without processes."""
         self.registry = registry
+        #: Called when Ctrl+C comes while somebody waits for a child.
+        self.interrupted: Callable[[], None] = lambda: None
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch `multiprocessing.process`."""
@@ -49,7 +51,11 @@ class Processes:
 
     def _make_join(self, original: Callable[..., None]) -> Callable[..., None]:
         def join(process: Any, timeout: float | None = None) -> None:  # noqa: ANN401
-            original(process, timeout)
+            try:
+                original(process, timeout)
+            except KeyboardInterrupt:
+                self.interrupted()
+                raise
             guard.call("processes", self._joined, process)
 
         return join

@@ -708,6 +708,11 @@ def pool_waits_for(pool: Executor) -> list[Thread]:
     return [manager] if manager is not None else pool_threads(pool)
 
 
+def has_pending_jobs(pool: object) -> bool:
+    """Say whether jobs of a `concurrent.futures.ProcessPoolExecutor` have not ended."""
+    return bool(getattr(pool, "_pending_work_items", None))
+
+
 def is_handled_by_python(number: int) -> bool:
     """Say whether Python's own handler is the process's for a signal that Python has noticed.
 

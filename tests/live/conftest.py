@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from leakagent.live import client
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -63,6 +65,13 @@ class Running:
         assert ran.returncode == 0, ran
         return json.loads(ran.stdout)
 
+    def why(self) -> dict[str, Any]:
+        """Ask what keeps it alive, without a process of its own for each question."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", str(self.runtime))
+            found: dict[str, Any] = client.ask(self.pid, "why", 120)
+        return found
+
     def end(self) -> tuple[int, str]:
         """Wait until it has ended; return its status and what it said on stderr."""
         _, stderr = self.process.communicate(timeout=120)
@@ -78,9 +87,12 @@ def running(
     runtime = tmp_path / "runtime"
     runtime.mkdir()
 
-    def start(text: str, *, options: tuple[str, ...] = (), switches: tuple[str, ...] = ()) -> Running:
+    def start(
+        text: str, *, options: tuple[str, ...] = (), switches: tuple[str, ...] = (), arguments: tuple[str, ...] = ()
+    ) -> Running:
+        words = ["--budget", "3600", *options, program(text, f"app{len(started)}.py"), *arguments]
         process = subprocess.Popen(
-            [sys.executable, *switches, "-m", "leakagent", "--budget", "3600", *options, program(text, f"app{len(started)}.py")],
+            [sys.executable, *switches, "-m", "leakagent", *words],
             env=environment({"XDG_RUNTIME_DIR": str(runtime)}),
             cwd=tmp_path,
             stdin=subprocess.PIPE,
