@@ -2,6 +2,7 @@
 PYTHON ?= python3
 
 .PHONY: demo test check corpus faults wheel clean
+.PHONY: demo test check wheel docs browser clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -20,6 +21,13 @@ faults:
 
 wheel:
 	@$(PYTHON) .ci/test.py wheel
+
+docs:
+	@$(PYTHON) .ci/test.py docs
+
+# Needs Chromium: opens a report of a real program, light and dark, and looks for console messages and requests.
+browser:
+	@$(PYTHON) .ci/test.py browser
 
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache

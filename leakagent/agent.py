@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .live.server import Live
     from .processes.parent_watch import ParentWatch
     from .telemetry.worker import Telemetry
+    from .watcher import Watcher
 
 _current: list[Agent] = []
 _fork_hook: list[bool] = []
@@ -84,6 +85,7 @@ class Agent:
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
         self.live: Live | None = None
+        self._samples = _is_shown_with_a_timeline(settings) and settings.level != "off" and not self.child
         self._offers_live = settings.live and settings.level != "off" and sys.platform == "linux"
         watcher.on_need = self.registry.on_add = self._has_work
 
@@ -160,6 +162,35 @@ class Agent:
         guard.call(noticer.part, noticer.needed)
         if self._offers_live:
             guard.call("live", self._offer_live)
+        if self._samples:
+            guard.call("timeline", self._take_samples)
+
+    def _take_samples(self) -> None:
+        if not self.is_active():
+            return
+        from .samples import samples
+
+        if not samples.looks:
+            samples.offer(self.registry)
+        samples.needed()
+
+    def timeline(self) -> list[tuple[float, int, dict[str, int]]]:
+        """Return what `leakagent.samples` has seen, and how it is now; nothing if nobody wants to see it."""
+        if not self._samples or "leakagent.samples" not in sys.modules:
+            return []
+        from .samples import samples
+
+        guard.call("timeline", samples.take)
+        return list(samples.taken)
+
+    def _others(self) -> list[Watcher]:
+        """Return the agent's threads besides the one that looks for stalls."""
+        found: list[Watcher] = [] if self.live is None else [self.live]
+        if "leakagent.samples" in sys.modules:
+            from .samples import samples
+
+            found.append(samples)
+        return found
 
     def _offer_live(self) -> None:
         """Let the process be asked what it does (`leakagent.live.server`), from the first piece of background work on."""
@@ -176,8 +207,8 @@ class Agent:
             self.live.needed()
 
     def _end_live(self) -> None:
-        if self.live is not None:
-            self.live.end()
+        for thread in self._others():
+            thread.end()
 
     def _watch(self, module: ModuleType) -> None:
         self.arrived("stalls", module)
@@ -408,8 +439,8 @@ class Agent:
         self.stalled = []
         self._ending = None
         self.signals.forked()
-        if self.live is not None:
-            self.live.forked()
+        for thread in self._others():
+            thread.forked()
         if self.watch is not None:
             self.watch.forked()
         self.registry.forget()
@@ -460,6 +491,10 @@ def _uncaught() -> BaseException | None:
     return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
 
 
+def _is_shown_with_a_timeline(settings: Settings) -> bool:
+    return any(part.strip().partition(":")[0] in {"html", "json"} for part in settings.report.split(","))
+
+
 def _working_folder() -> str:
     try:
         return os.getcwd()
@@ -475,8 +510,8 @@ def _before_fork() -> None:
         guard.call("fork", _current[0].signals.before_fork)
         guard.call("fork", watcher.before_fork)
         guard.call("fork", noticer.before_fork)
-        if _current[0].live is not None:
-            guard.call("fork", _current[0].live.before_fork)
+        for thread in _current[0]._others():  # noqa: SLF001 - of this module
+            guard.call("fork", thread.before_fork)
 
 
 @guard.guarded("fork")
@@ -484,8 +519,8 @@ def _after_fork_in_parent() -> None:
     if _current:
         guard.call("fork", watcher.after_fork)
         guard.call("fork", noticer.after_fork)
-        if _current[0].live is not None:
-            guard.call("fork", _current[0].live.after_fork)
+        for thread in _current[0]._others():  # noqa: SLF001
+            guard.call("fork", thread.after_fork)
         guard.call("fork", _current[0].signals.after_fork)
         if _current[0].watch is not None:
             guard.call("parent watch", _current[0].watch.after_fork)

@@ -24,6 +24,7 @@ LAYERS = {
     "telemetry": 3,
     "live": 3,
     "watcher": 2,
+    "samples": 2,
     "telling": 4,
     "looking": 4,
     "why": 4,
