@@ -100,7 +100,8 @@ def main() -> None:
             time.sleep(0.01)
         os.chdir(found[0].parent)  # the whole path may be longer than an address may be
         flood = Flood(found[0].name, options.clients)
-        quiet, loud = [], []
+        quiet: list[list[float]] = []
+        loud: list[list[float]] = []
         for _ in range(options.rounds):
             for times in (quiet, loud):
                 (flood.on.set if times is loud else flood.on.clear)()
