@@ -27,6 +27,7 @@ LAYERS = {
     "samples": 2,
     "telling": 4,
     "looking": 4,
+    "inventory": 4,
     "why": 4,
     "adopting": 4,
     "attached": 5,

@@ -99,18 +99,19 @@ class Screen(App[None]):
         self._detail()
 
     def on_data_table_row_selected(self) -> None:
-        """Ask the process for the frames that its threads are in."""
+        """Ask the process where these resources were made and are now, and for the frames of its threads."""
         row = self._rows.get(self._chosen())
         if row is not None:
             self.run_worker(lambda: self._frames(row), thread=True)
 
     def _frames(self, row: overview.Row) -> None:
         try:
+            inventory = client.ask(row.process["pid"], "inventory", _ANSWER)
             why = client.ask(row.process["pid"], "why", _ANSWER)
         except client.NoAnswerError as error:
             lines = [str(error)]
         else:
-            lines = ["main thread:", *(f"  {frame}" for frame in why["main"])]
+            lines = [*overview.places(row, inventory), "", "main thread:", *(f"  {frame}" for frame in why["main"])]
             for one in why["culprits"]:
                 lines += [f"{one['kind']} {one['name']}:", *(f"  {frame}" for frame in one["frames"])]
         text = "\n".join(safe(line, 400) for line in [*overview.details(row), "", *lines])

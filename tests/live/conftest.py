@@ -65,12 +65,15 @@ class Running:
         assert ran.returncode == 0, ran
         return json.loads(ran.stdout)
 
-    def why(self) -> dict[str, Any]:
-        """Ask what keeps it alive, without a process of its own for each question."""
+    def asked(self, word: str) -> Any:
+        """Ask it something, without a process of its own for each question."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_RUNTIME_DIR", str(self.runtime))
-            found: dict[str, Any] = client.ask(self.pid, "why", 120)
-        return found
+            return client.ask(self.pid, word, 120)
+
+    def why(self) -> dict[str, Any]:
+        """Ask what keeps it alive."""
+        return dict(self.asked("why"))
 
     def end(self) -> tuple[int, str]:
         """Wait until it has ended; return its status and what it said on stderr."""
