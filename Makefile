@@ -1,8 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo test check corpus faults wheel clean
-.PHONY: demo test check wheel docs browser clean
+.PHONY: demo test check corpus faults wheel docs browser clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo

@@ -572,6 +572,8 @@ def _run_script(script: str, arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
         python = stack.enter_context(installed(here, "apps", build_wheel(Path(folder))))
         return python.run(script, *arguments)
+
+
 def docs(_arguments: list[str]) -> int:
     """Build the documentation."""
     here = this_python()
@@ -637,8 +639,17 @@ def _pin(path: Path, names: dict[str, list[str]], pythons: list[Python]) -> None
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "faults": faults, "wheel": wheel, "pin": pin}
-COMMANDS = {"check": check, "test": test, "demo": demo, "docs": docs, "browser": browser, "wheel": wheel, "pin": pin}
+COMMANDS = {
+    "check": check,
+    "test": test,
+    "demo": demo,
+    "corpus": corpus,
+    "faults": faults,
+    "docs": docs,
+    "browser": browser,
+    "wheel": wheel,
+    "pin": pin,
+}
 
 
 def main() -> int:

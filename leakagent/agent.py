@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .ending import Ending
     from .live.server import Live
     from .processes.parent_watch import ParentWatch
+    from .samples import Samples
     from .telemetry.worker import Telemetry
     from .watcher import Watcher
 
@@ -86,6 +87,8 @@ class Agent:
         self._ending: Ending | None = None
         self.live: Live | None = None
         self._samples = _is_shown_with_a_timeline(settings) and settings.level != "off" and not self.child
+        self._samples_begin = False
+        self._sampler: Samples | None = None
         self._offers_live = settings.live and settings.level != "off" and sys.platform == "linux"
         watcher.on_need = self.registry.on_add = self._has_work
 
@@ -166,31 +169,27 @@ class Agent:
             guard.call("timeline", self._take_samples)
 
     def _take_samples(self) -> None:
-        if not self.is_active():
-            return
-        from .samples import samples
+        if self._sampler is None and self.is_active():
+            if self._samples_begin:
+                return  # a finalizer or a signal in the middle of the import below
+            self._samples_begin = True
+            from .samples import samples
 
-        if not samples.looks:
             samples.offer(self.registry)
-        samples.needed()
+            self._sampler = samples
+        if self._sampler is not None:
+            self._sampler.needed()
 
     def timeline(self) -> list[tuple[float, int, dict[str, int]]]:
         """Return what `leakagent.samples` has seen, and how it is now; nothing if nobody wants to see it."""
-        if not self._samples or "leakagent.samples" not in sys.modules:
+        if self._sampler is None:
             return []
-        from .samples import samples
-
-        guard.call("timeline", samples.take)
-        return list(samples.taken)
+        guard.call("timeline", self._sampler.take)
+        return list(self._sampler.taken)
 
     def _others(self) -> list[Watcher]:
         """Return the agent's threads besides the one that looks for stalls."""
-        found: list[Watcher] = [] if self.live is None else [self.live]
-        if "leakagent.samples" in sys.modules:
-            from .samples import samples
-
-            found.append(samples)
-        return found
+        return [thread for thread in (self.live, self._sampler) if thread is not None]
 
     def _offer_live(self) -> None:
         """Let the process be asked what it does (`leakagent.live.server`), from the first piece of background work on."""
@@ -429,6 +428,7 @@ class Agent:
         """Start afresh in a forked child: its parent's resources are none of its own."""
         self.pid = os.getpid()
         self.child = True
+        self._samples = False
         guard.be_silent()
         self.started = time.time()
         self.status = None

@@ -52,15 +52,12 @@ class Samples(Watcher):
         self.pause = FIRST_PAUSE
 
     def _run(self, turn: Turn) -> None:
+        # Unlike the other watcher it looks at once: a short program has a timeline as well.
         turn.native_id = _thread.get_native_id()
         interpreter.block_all()
-        try:
-            # Unlike the other watcher it looks at once: a short program has a timeline as well.
+        self._look()
+        while not turn.bell.acquire(timeout=self.pause) and self.part not in guard.disabled:
             self._look()
-            while not turn.bell.acquire(timeout=self.pause) and self.part not in guard.disabled:
-                self._look()
-        finally:
-            turn.ended.release()
 
     def take(self) -> None:
         """Take one sample."""

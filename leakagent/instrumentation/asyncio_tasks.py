@@ -172,7 +172,7 @@ class Tasks:
         try:
             original(loop)
         except KeyboardInterrupt:
-            self.interrupted()
+            guard.call("why", self.interrupted)
             raise
         except RuntimeError:
             # "Event loop stopped before Future completed" (asyncio.base_events.BaseEventLoop.run_until_complete).

@@ -54,7 +54,7 @@ class Processes:
             try:
                 original(process, timeout)
             except KeyboardInterrupt:
-                self.interrupted()
+                guard.call("why", self.interrupted)
                 raise
             guard.call("processes", self._joined, process)
 

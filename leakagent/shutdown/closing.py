@@ -85,7 +85,7 @@ class Stages:
         try:
             asked, forced = work(deadline)
         except KeyboardInterrupt:
-            self._interrupted()
+            guard.call("why", self._interrupted)
             raise
         except Exception as error:  # noqa: BLE001 - one stage must not cost the others
             guard.failed(f"shutdown stage {name}", error)
