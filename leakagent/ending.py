@@ -437,7 +437,7 @@ class Ending:
         report.findings = self._told(found)
         report.receipt = self._receipt()
         report.totals = agent.registry.totals()
-        report.timeline = agent.timeline()
+        report.timeline = guard.call("timeline", agent.timeline) or []
         report.processes = guard.call("processes of the report", leftovers.processes, agent, self._handed_over) or []
         report.agent = {"seconds": agent.seconds, "bytes": agent.registry.memory(), "disabled": dict(guard.disabled)}
         return report

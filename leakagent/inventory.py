@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from .core.records import TASK, THREAD
-from .core.sites import line_of, resolve, shown_path
+from .core.sites import line_of, resolve, shown_path, starts_the_program
 from .shutdown import interpreter
 
 TYPE_CHECKING = False
@@ -100,6 +100,7 @@ def _told(agent: Agent, place: _Place) -> dict[str, Any]:
         "stack": [
             f"{shown_path(code.co_filename, agent.base)}:{line_of(code, lasti)} {code.co_name}"
             for code, lasti in place.stack[:_FRAMES]
+            if not starts_the_program(code.co_filename)
         ],
         "now": _now(agent, place)[:_FRAMES],
     }

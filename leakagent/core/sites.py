@@ -88,6 +88,11 @@ def is_installed(path: str) -> bool:
     return any(mark in normal for mark in _LIBRARY_MARKS)
 
 
+def starts_the_program(path: str) -> bool:
+    """Say whether a source file belongs to what runs the program under ``python -m leakagent``: nobody's creation stack ends there."""
+    return path.replace("\\", "/").startswith(_PACKAGE_DIR) or path == "<frozen runpy>" or path.endswith("/runpy.py")
+
+
 def _stdlib_dir() -> str:
     source = getattr(sys.modules.get("os"), "__file__", None) or ""
     return source.replace("\\", "/").rpartition("/")[0] + "/" if source else "\0"
