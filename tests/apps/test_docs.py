@@ -140,6 +140,7 @@ def test_what_is_not_run_says_why() -> None:
 def test_it_builds_without_a_warning(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", ROOT / ".mkdocs.yml", "-d", tmp_path / "site"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
