@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # What hangs, by the measured cases of how programs end: the line with "# culprit" is to be blamed.  A second thing that is not to blame stands
 # beside it where there can be one.
@@ -232,7 +232,7 @@ CTRL_C = {name: HANGS[name] for name in ("thread that sleeps", "thread in a lock
 
 
 @pytest.mark.parametrize("case", CTRL_C)
-def test_ctrl_c_in_a_stuck_exit_tells_why_once(running: Callable[..., Any], case: str) -> None:
+def test_ctrl_c_in_a_stuck_exit_tells_why(running: Callable[..., Any], case: str) -> None:
     _, text = CTRL_C[case]
     app = running(text, options=("--grace", "3600"))
     app.socket()
@@ -252,7 +252,22 @@ def test_ctrl_c_in_a_stuck_exit_tells_why_once(running: Callable[..., Any], case
     assert "leakagent: why it does not end (Ctrl+C)" in shown
     assert f"app0.py:{line_of(text)} " in shown
     assert "# culprit" in shown
-    # A second one is Python's alone; whatever is left after it is killed by the fixture.
-    os.kill(app.pid, signal.SIGINT)
-    os.killpg(app.pid, signal.SIGKILL)
-    assert app.end()[1].count("why it does not end") == 0
+
+
+TWICE = """
+import threading
+from leakagent import agent
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+for _ in range(2):
+    agent.current().interrupted()
+"""
+
+
+@pytest.mark.parametrize(("report", "told"), [("text", 1), ("off", 0)])
+def test_it_is_told_once_and_only_to_who_wants_text(
+    python: Callable[..., Any], program: Callable[..., Path], report: str, told: int
+) -> None:
+    ran = python("-m", "leakagent", "--report", report, program(TWICE))
+    assert ran.returncode == 0, ran
+    assert ran.stderr.count("why it does not end (Ctrl+C)") == told
+    assert ran.stderr.count("the main thread still runs:") == told
