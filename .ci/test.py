@@ -576,9 +576,10 @@ def _run_script(script: str, arguments: list[str]) -> int:
 
 def docs(_arguments: list[str]) -> int:
     """Build the documentation."""
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"  # an advertisement of the theme's
     here = this_python()
     python = here.inside(environment(here, "docs"))
-    return python.run("-m", "mkdocs", "build", "--strict", "--quiet", "-f", ".mkdocs.yml")
+    return python.run("-m", "mkdocs", "build", "--strict", "-f", ".mkdocs.yml")
 
 
 def browser(_arguments: list[str]) -> int:
