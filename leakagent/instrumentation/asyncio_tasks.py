@@ -178,18 +178,21 @@ class Tasks:
             # "Event loop stopped before Future completed" (asyncio.base_events.BaseEventLoop.run_until_complete).
             if not late:
                 raise
-            for observation in seen:
-                task = observation.entry.ref()
-                if task is not None and not task.done():
-                    observation.refused = True
-                    if observation not in self.left and observation not in self.lost:
-                        self.left.append(observation)
-            for task in pending_tasks(loop):
-                interpreter.silence_destroyed(task)
+            self._note_refusals(loop, seen)
         finally:
             timer.cancel()
             if seen:
                 self.cancelling.append(time.monotonic() - begin)
+
+    def _note_refusals(self, loop: AbstractEventLoop, seen: list[Observation]) -> None:
+        for observation in seen:
+            task = observation.entry.ref()
+            if task is not None and not task.done():
+                observation.refused = True
+                if observation not in self.left and observation not in self.lost:
+                    self.left.append(observation)
+        for task in pending_tasks(loop):
+            interpreter.silence_destroyed(task)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
