@@ -103,6 +103,8 @@ def running(
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A job in the background of a shell has Ctrl+C ignored, and so have its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread
         )
         started.append(Running(process, runtime, until))
         return started[-1]
