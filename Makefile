@@ -27,5 +27,12 @@ matrix:
 wheel:
 	@$(PYTHON) .ci/test.py wheel
 
+docs:
+	@$(PYTHON) .ci/test.py docs
+
+# Needs Chromium: opens a report of a real program, light and dark, and looks for console messages and requests.
+browser:
+	@$(PYTHON) .ci/test.py browser
+
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache

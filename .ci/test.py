@@ -6,6 +6,8 @@
     python .ci/test.py corpus        small programs with and without leaks: how many are told rightly; writes docs/corpus.md
     python .ci/test.py faults        every function of the agent broken, one at a time; writes docs/faults.md
     python .ci/test.py downstream    other people's test suites with and without the agent; writes docs/downstream.md
+    python .ci/test.py docs          build the documentation into .site/, warnings are errors
+    python .ci/test.py browser       open a real HTML report in headless Chromium, and keep the picture for the documentation
     python .ci/test.py wheel         build the wheel into dist/
     python .ci/test.py pin           write .ci/constraints*.txt: today's versions of all that pyproject.toml requires
 
@@ -60,10 +62,11 @@ NEXT = Path(os.environ.get("LEAKAGENT_PYTHON_NEXT", ROOT.parent / "shared" / "to
 #: What is in which environment, besides what the agent needs: extras and groups of pyproject.toml.
 ENVIRONMENTS = {
     "core": ["test", "servers"],
-    "apps": ["test", "servers", "demo", "apps", "tui"],
+    "apps": ["test", "servers", "demo", "apps", "tui", "docs"],
     "older": ["test", "older"],
     "otel": ["test", "otlp"],
     "demo": ["demo"],
+    "docs": ["docs"],
     "check": ["dev"],
 }
 
@@ -585,6 +588,23 @@ def _run_script(script: str, arguments: list[str]) -> int:
         return python.run(script, *arguments)
 
 
+def docs(_arguments: list[str]) -> int:
+    """Build the documentation."""
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"  # an advertisement of the theme's
+    here = this_python()
+    python = here.inside(environment(here, "docs"))
+    return python.run("-m", "mkdocs", "build", "--strict", "-f", ".mkdocs.yml")
+
+
+def browser(_arguments: list[str]) -> int:
+    """Run a program whose report has something of everything, and open that in a browser."""
+    with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
+        python = stack.enter_context(installed(this_python(), "core", build_wheel(Path(folder))))
+        report = Path(folder, "report.html")
+        status = python.run("-m", "leakagent", "--report", f"html:{report}", "examples/report_page.py")
+        return status or python.run(".ci/browser.py", str(report), "docs/images")
+
+
 def wheel(_arguments: list[str]) -> int:
     """Build the wheel into dist/."""
     dist = ROOT / "dist"
@@ -634,7 +654,18 @@ def _pin(path: Path, names: dict[str, list[str]], pythons: list[Python]) -> None
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "faults": faults, "downstream": downstream, "wheel": wheel, "pin": pin}
+COMMANDS = {
+    "check": check,
+    "test": test,
+    "demo": demo,
+    "corpus": corpus,
+    "faults": faults,
+    "downstream": downstream,
+    "docs": docs,
+    "browser": browser,
+    "wheel": wheel,
+    "pin": pin,
+}
 
 
 def main() -> int:

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from .instrumentation.plugins import Plugin
     from .live.server import Live
     from .processes.parent_watch import ParentWatch
+    from .samples import Samples
     from .telemetry.worker import Telemetry
+    from .watcher import Watcher
 
 _current: list[Agent] = []
 _fork_hook: list[bool] = []
@@ -44,7 +46,7 @@ class Agent:
 
     Attributes:
         settings: What the user asked for.
-        owner: What activated it: ``environment``, ``command line`` or ``code``.
+        owner: What activated it: ``environment``, ``command line``, ``code`` or ``attach``.
         child: Whether a process above this one carries the agent as well; a child prints nothing.
         late: Whether there was such a process that had ended before this one started.
         base: Working folder at the start; the program's own paths are shown relative to it.
@@ -85,9 +87,13 @@ class Agent:
         #: Stalls that were told while the program runs.
         self.stalled: list[Finding] = []
         self.telemetry: Telemetry | None = None
+        self._asked_why = False
         self._environment: dict[str, str | None] = {}
         self._ending: Ending | None = None
         self.live: Live | None = None
+        self._samples = _is_shown_with_a_timeline(settings) and settings.level != "off" and not self.child
+        self._samples_begin = False
+        self._sampler: Samples | None = None
         self._offers_live = settings.live and settings.level != "off" and sys.platform == "linux"
         watcher.on_need = self.registry.on_add = self._has_work
 
@@ -125,6 +131,12 @@ class Agent:
         if self.settings.otel != "off":
             guard.call("telemetry", self._start_telemetry)
 
+    def adopt(self, look: Callable[[Agent], dict[str, int]]) -> dict[str, int]:
+        """Take up what was there before the agent, and let the process be asked at once; `leakagent.adopting` looks."""
+        found = guard.call("attach", look, self) or {}
+        watcher.needed()
+        return found
+
     def _start_telemetry(self) -> None:
         from_variables = self.settings.otel == "auto"
         if from_variables and not any(name.startswith("OTEL_") for name in os.environ):
@@ -159,6 +171,31 @@ class Agent:
         guard.call(noticer.part, noticer.needed)
         if self._offers_live:
             guard.call("live", self._offer_live)
+        if self._samples:
+            guard.call("timeline", self._take_samples)
+
+    def _take_samples(self) -> None:
+        if self._sampler is None and self.is_active():
+            if self._samples_begin:
+                return  # a finalizer or a signal in the middle of the import below
+            self._samples_begin = True
+            from .samples import samples
+
+            samples.offer(self.registry)
+            self._sampler = samples
+        if self._sampler is not None:
+            self._sampler.needed()
+
+    def timeline(self) -> list[tuple[float, int, dict[str, int]]]:
+        """Return what `leakagent.samples` has seen, and how it is now; nothing if nobody wants to see it."""
+        if self._sampler is None:
+            return []
+        guard.call("timeline", self._sampler.take)
+        return list(self._sampler.taken)
+
+    def _others(self) -> list[Watcher]:
+        """Return the agent's threads besides the one that looks for stalls."""
+        return [thread for thread in (self.live, self._sampler) if thread is not None]
 
     def _offer_live(self) -> None:
         """Let the process be asked what it does (`leakagent.live.server`), from the first piece of background work on."""
@@ -175,8 +212,8 @@ class Agent:
             self.live.needed()
 
     def _end_live(self) -> None:
-        if self.live is not None:
-            self.live.end()
+        for thread in self._others():
+            thread.end()
 
     def _watch(self, module: ModuleType) -> None:
         self.arrived("stalls", module)
@@ -193,6 +230,17 @@ class Agent:
             from .telling import tell
 
             tell(self, stall)
+
+    def interrupted(self) -> None:
+        """Say, once, why the process does not end: Ctrl+C has come while the agent or Python waits for something at its end.
+
+        No handler: the exception passes through those who wait, and they call this (SIGINT is Python's).
+        """
+        if self.is_active() and not self.child and not self._asked_why:
+            self._asked_why = True
+            from .telling import tell_why
+
+            guard.call("why", tell_why, self)
 
     def _starter_arrived(self, module: ModuleType) -> None:
         from .instrumentation import starters
@@ -232,6 +280,11 @@ class Agent:
                 self.parts[part].part, self.parts[part].tell = part, self._seen
             if part == "loky":
                 self.parts[part].main_has_ended = self.main_has_ended
+            if part == "asyncio":
+                self.parts[part].interrupted = self.interrupted
+            if part == "processes":
+                # A program that waits for its child itself knows why.
+                self.parts[part].interrupted = lambda: self.interrupted() if self.signals.main_has_ended else None
             if part == "billiard":
                 self.parts[part].leaves = self.leaves
             if part == "executors":
@@ -418,6 +471,7 @@ class Agent:
         """Start afresh in a forked child: its parent's resources are none of its own."""
         self.pid = os.getpid()
         self.child = True
+        self._samples = False
         guard.be_silent()
         self.started = time.time()
         self.status = None
@@ -428,8 +482,8 @@ class Agent:
         self.stalled = []
         self._ending = None
         self.signals.forked()
-        if self.live is not None:
-            self.live.forked()
+        for thread in self._others():
+            thread.forked()
         if self.watch is not None:
             self.watch.forked()
         self._parts_forked()
@@ -483,6 +537,10 @@ def _uncaught() -> BaseException | None:
     return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
 
 
+def _is_shown_with_a_timeline(settings: Settings) -> bool:
+    return any(part.strip().partition(":")[0] in {"html", "json"} for part in settings.report.split(","))
+
+
 def _working_folder() -> str:
     try:
         return os.getcwd()
@@ -498,8 +556,8 @@ def _before_fork() -> None:
         guard.call("fork", _current[0].signals.before_fork)
         guard.call("fork", watcher.before_fork)
         guard.call("fork", noticer.before_fork)
-        if _current[0].live is not None:
-            guard.call("fork", _current[0].live.before_fork)
+        for thread in _current[0]._others():  # noqa: SLF001 - of this module
+            guard.call("fork", thread.before_fork)
 
 
 @guard.guarded("fork")
@@ -507,8 +565,8 @@ def _after_fork_in_parent() -> None:
     if _current:
         guard.call("fork", watcher.after_fork)
         guard.call("fork", noticer.after_fork)
-        if _current[0].live is not None:
-            guard.call("fork", _current[0].live.after_fork)
+        for thread in _current[0]._others():  # noqa: SLF001
+            guard.call("fork", thread.after_fork)
         guard.call("fork", _current[0].signals.after_fork)
         if _current[0].watch is not None:
             guard.call("parent watch", _current[0].watch.after_fork)

@@ -51,6 +51,9 @@ _NOT_SEEN = "nobody saw it being made (asyncio.Task(...) itself, or before leaka
 #: What to write where a thread runs an event loop.
 _FIX_LOOP = "loop.call_soon_threadsafe(loop.stop) (or cancel its main task), then thread.join(), when the program ends"
 
+_ADOPTED = "made before leakagent was attached, nobody saw where"
+_FIRST_LINE = ": the line is the first of what it runs"
+
 
 class Ending:
     """What happens at the end of one process, each part once."""
@@ -58,7 +61,7 @@ class Ending:
     def __init__(self, agent: Agent) -> None:
         """Prepare the end of the process of ``agent``."""
         self.agent = agent
-        self.stages = Stages(agent.settings.budget)
+        self.stages = Stages(agent.settings.budget, agent.interrupted)
         self.watchdog = Watchdog(self)
         self._noted = False
         self._finished = False
@@ -436,6 +439,8 @@ class Ending:
         report.findings = self._told(found)
         report.receipt = self._receipt()
         report.totals = agent.registry.totals()
+        report.timeline = guard.call("timeline", agent.timeline) or []
+        report.processes = guard.call("processes of the report", leftovers.processes, agent, self._handed_over) or []
         report.agent = {"seconds": agent.seconds, "bytes": agent.registry.memory(), "disabled": dict(guard.disabled)}
         return report
 
@@ -455,7 +460,10 @@ class Ending:
 
         part = self.agent.client_part(record.kind)
         fix = (part.fix(record) if part is not None else "") or fix_for(reason, record.kind)
-        return finding_of(record, reason, base=self.agent.base, fix=fix, **more)
+        found = finding_of(record, reason, base=self.agent.base, fix=fix, **more)
+        if record.detail.get("adopted"):
+            found.evidence.append(_ADOPTED if record.code is None else _ADOPTED + _FIRST_LINE)
+        return found
 
     def _tasks(self) -> list[Finding]:
         tasks = self.agent.parts.get("asyncio")

@@ -7,9 +7,9 @@ import sys
 import time
 
 from .core import findings as f
-from .core.findings import Finding
+from .core.findings import Finding, Process
 from .core.records import PROCESS
-from .core.sites import YOURS, shown_path
+from .core.sites import YOURS, resolve, shown_path
 from .shutdown import interpreter
 from .shutdown.closing import CHILD_SECONDS
 
@@ -36,6 +36,35 @@ def close_ledger(agent: Agent) -> None:
         ledger.own.close(kinds=(PROCESS,))
         if not agent.child:
             ledger.sweep()
+
+
+def processes(agent: Agent, handed_over: list[str]) -> list[Process]:
+    """Return the processes that this one and its Python children have started.
+
+    Args:
+        agent: The agent.
+        handed_over: JSON reports of children.
+
+    """
+    if "leakagent.processes.ledger" not in sys.modules:
+        return []
+    from .processes import ledger
+    from .processes.identity import look
+
+    found = {}
+    for pid, kind, name, code, lasti in ledger.own.started:
+        site = resolve(code, lasti, base=agent.base)
+        place = f"{site.file}:{site.line} {site.function}" if site.line else ""
+        seen = look(pid)
+        found[pid] = Process(
+            pid, agent.pid, kind, name, place=place, runs=seen is not None and seen.runs and seen.parent == agent.pid
+        )
+    for text in handed_over:
+        from .report.json_report import processes_of
+
+        for one in processes_of(text):
+            found.setdefault(one.pid, one)
+    return list(found.values())[: ledger.MOST_TOLD]
 
 
 def end_subprocesses(agent: Agent, stages: Stages) -> list[tuple[Record, str]]:

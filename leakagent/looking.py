@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 def answers(agent: Agent) -> dict[str, Callable[[], Any]]:
     """Return what can be asked, and what answers it."""
-    return {"status": lambda: status(agent), "dump": lambda: dump(agent), "why": lambda: _why(agent)}
+    return {
+        "status": lambda: status(agent),
+        "dump": lambda: dump(agent),
+        "why": lambda: _why(agent),
+        "inventory": lambda: _inventory(agent),
+    }
 
 
 def status(agent: Agent) -> dict[str, Any]:
@@ -44,6 +49,12 @@ def _why(agent: Agent) -> dict[str, Any]:
     from .why import why  # only in a program that is asked
 
     return why(agent)
+
+
+def _inventory(agent: Agent) -> list[dict[str, Any]]:
+    from .inventory import inventory  # only in a program that is asked
+
+    return inventory(agent)
 
 
 def dump(agent: Agent) -> dict[str, Any]:

@@ -44,6 +44,16 @@ def chain_text(chain: list[tuple[str, int, str]], base: str) -> str:
     return " > ".join(f"{shown_path(path, base)}:{line} {function}" if path else function for path, line, function in chain)
 
 
+def tell_why(agent: Agent) -> None:
+    """Print what keeps the process alive, unless the user wants no text."""
+    from .report.spec import TEXT, parse_spec
+    from .report.why import lines
+    from .why import why
+
+    if any(target.format == TEXT for target in parse_spec(agent.settings.report)):
+        guard.say("\n   ".join(["why it does not end (Ctrl+C)", *lines(why(agent), unicode=False)]))
+
+
 def tell(agent: Agent, stall: Stall) -> None:
     """Print what is wrong, unless the user wants no text or has asked not to be told.
 

@@ -8,13 +8,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = ("run", "doctor", "dump", "ps", "reap", "report", "top", "why")
+COMMANDS = ("run", "attach", "doctor", "dump", "ps", "reap", "report", "top", "why")
 
 USAGE = """\
 usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
        python -m leakagent [run] [OPTIONS] -m module [ARG...]
        python -m leakagent [run] [OPTIONS] -c code [ARG...]
        leakagent run [OPTIONS] -- COMMAND [ARG...]
+       leakagent attach PID [--wait SECONDS] [OPTIONS]
        leakagent doctor [--json]
        leakagent ps [--json]
        leakagent top [--once] [--json]
@@ -56,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _load(command: str) -> Callable[[list[str]], None]:
-    if command == "doctor":
+    if command == "attach":
+        from .attach import main as run
+    elif command == "doctor":
         from .doctor import main as run
     elif command == "dump":
         from .dump import main as run

@@ -43,6 +43,9 @@ class Screen(App[None]):
         self._rows: dict[str, overview.Row] = {}
         self._order = next(iter(overview.ORDERS))
         self._word = ""
+        #: Key of the line that more was asked about, and the answer.
+        self._opened = ""
+        self._answer: list[str] = []
 
     def compose(self) -> ComposeResult:
         """Make the widgets."""
@@ -67,6 +70,9 @@ class Screen(App[None]):
     def _look(self) -> None:
         found = overview.everybody(_ANSWER)
         self.call_from_thread(self._show, found)
+        row = self._rows.get(self._opened)
+        if row is not None:
+            self._ask(row)
 
     def _show(self, processes: list[dict[str, Any]]) -> None:
         self._processes = processes
@@ -92,29 +98,41 @@ class Screen(App[None]):
     def _detail(self) -> None:
         row = self._rows.get(self._chosen())
         lines = [] if row is None else overview.details(row)
+        if row is not None and row.key == self._opened:
+            # What was asked for stays there, and is asked for again with every look.
+            known = lines if row.counts["findings"] else []
+            lines = [*known, *self._answer] or lines
         self.query_one("#details", Static).update("\n".join(safe(line, 400) for line in lines))
 
     def on_data_table_row_highlighted(self) -> None:
         """Show what is known about the line."""
+        if self._chosen() and self._chosen() != self._opened:
+            self._opened, self._answer = "", []
         self._detail()
 
     def on_data_table_row_selected(self) -> None:
-        """Ask the process for the frames that its threads are in."""
+        """Ask the process where these resources were made and are now, and for the frames of its threads."""
         row = self._rows.get(self._chosen())
         if row is not None:
-            self.run_worker(lambda: self._frames(row), thread=True)
+            self._opened, self._answer = row.key, []
+            self.run_worker(lambda: self._ask(row), thread=True)
 
-    def _frames(self, row: overview.Row) -> None:
+    def _ask(self, row: overview.Row) -> None:
         try:
+            inventory = client.ask(row.process["pid"], "inventory", _ANSWER)
             why = client.ask(row.process["pid"], "why", _ANSWER)
         except client.NoAnswerError as error:
             lines = [str(error)]
         else:
-            lines = ["main thread:", *(f"  {frame}" for frame in why["main"])]
+            lines = [*overview.places(row, inventory), "", "main thread:", *(f"  {frame}" for frame in why["main"])]
             for one in why["culprits"]:
                 lines += [f"{one['kind']} {one['name']}:", *(f"  {frame}" for frame in one["frames"])]
-        text = "\n".join(safe(line, 400) for line in [*overview.details(row), "", *lines])
-        self.call_from_thread(self.query_one("#details", Static).update, text)
+        self.call_from_thread(self._answered, row.key, lines)
+
+    def _answered(self, key: str, lines: list[str]) -> None:
+        if key == self._opened:
+            self._answer = lines
+            self._detail()
 
     def action_order(self) -> None:
         """Sort by the next column."""

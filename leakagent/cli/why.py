@@ -6,11 +6,7 @@ import json
 import sys
 
 from leakagent.live import client
-from leakagent.report.words import kind_name, safe
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from leakagent.report.why import lines
 
 
 def main(words: list[str]) -> None:
@@ -24,23 +20,4 @@ def main(words: list[str]) -> None:
     except client.NoAnswerError as error:
         sys.stderr.write(f"leakagent: {error}\n")
         raise SystemExit(1) from None
-    print(json.dumps(found, indent=1) if "--json" in words else "\n".join(_lines(found)))  # noqa: T201 - the output
-
-
-def _lines(found: dict[str, Any]) -> list[str]:
-    lines = []
-    if found["state"] == "running":
-        lines += ["the main thread still runs:", *(f"     {safe(frame)}" for frame in found["main"])]
-    else:
-        lines.append("the main thread has ended" + ("; Python waits for:" if found["culprits"] else ", and is in:"))
-        lines += [] if found["culprits"] else [f"     {safe(frame)}" for frame in found["main"]]
-    for one in found["culprits"]:
-        site = one["site"]
-        lines.append(f"  {kind_name(one['kind'])}  {safe(one['name'], 80)}")
-        if site["line"]:
-            lines.append(f"     {one['owner']:<7}  {safe(site['file'])}:{site['line']} {safe(site['function'])}")
-        lines += [f"     > {safe(one['source'])}"] if one["source"] else []
-        lines += [f"     in {safe(one['frames'][0])}"] if one["frames"] else []
-        lines += [f"        {safe(frame)}" for frame in one["frames"][1:4]]
-        lines.append(f"     fix  {safe(one['fix'], 300)}")
-    return lines
+    print(json.dumps(found, indent=1) if "--json" in words else "\n".join(lines(found)))  # noqa: T201 - the output

@@ -150,6 +150,23 @@ class StageReceipt:
         self.deadline = deadline
 
 
+class Process:
+    """A process that was started: pids, its kind, what people call it, where it was started, and whether it still runs."""
+
+    __slots__ = ("kind", "name", "parent_pid", "pid", "place", "runs")
+
+    def __init__(  # noqa: PLR0913 - what is told of one
+        self, pid: int, parent_pid: int, kind: str, name: str, *, place: str = "", runs: bool = False
+    ) -> None:
+        """Note a process; ``place`` is ``file:line function``."""
+        self.pid = pid
+        self.parent_pid = parent_pid
+        self.kind = kind
+        self.name = name
+        self.place = place
+        self.runs = runs
+
+
 class Report:
     """Everything a report format needs; plain data.
 
@@ -167,6 +184,9 @@ class Report:
         receipt: One `StageReceipt` per stage, in order.
         totals: Kind -> ``{"created", "finished", "live", "peak"}``.
         agent: ``{"seconds", "bytes", "disabled"}``: the agent's own cost and the parts that are off, with the cause.
+        timeline: Samples over the program's life, oldest first: ``time.time()``, bytes of resident memory (0 if unknown), live count per
+            kind.  Empty unless a report was asked for that shows it.
+        processes: Processes that were started, by this one and by its children: `Process`.
 
     """
 
@@ -179,12 +199,14 @@ class Report:
         "own_status",
         "parent_pid",
         "pid",
+        "processes",
         "program",
         "python",
         "receipt",
         "signal",
         "started",
         "status",
+        "timeline",
         "totals",
     )
 
@@ -204,4 +226,6 @@ class Report:
         self.findings: list[Finding] = []
         self.receipt: list[StageReceipt] = []
         self.totals: dict[str, dict[str, int]] = {}
+        self.timeline: list[tuple[float, int, dict[str, int]]] = []
+        self.processes: list[Process] = []
         self.agent: dict[str, Any] = {"seconds": 0.0, "bytes": 0, "disabled": []}

@@ -11,16 +11,15 @@ import itertools
 import os
 import sys
 import time
-import weakref
 
 from .records import DROPPED, FINISHED, LIVE, Record
-from .sites import capture_stack, creating_frame
+from .sites import BEFORE_THE_CODE, capture_stack, creating_frame
 from .tracing import span_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
     from typing import Any
 
 #: What the agent's own threads call.
@@ -116,20 +115,10 @@ class Registry:
 
         """
         record = self.note(kind, frame, name=name)
-        if weak:
-            record.ref = weakref.ref(resource, _Dropped(record, dropped))
-        else:
-            record.ref = lambda: resource
         span = span_now()
         if span is not None:
             record.detail["span"] = span
-        self.records[record.id] = record
-        self.count(kind).add(1, 0)
-        if self.scoped is not None:
-            self.scoped(record)
-        if is_work and self.on_add is not None:
-            self.on_add()
-        return record
+        return self._keep(record, resource, weak=weak, dropped=dropped, is_work=is_work)
 
     def note(self, kind: str, frame: FrameType | None, *, name: str = "") -> Record:
         """Return a record of a place, which stands for no resource and is not kept; arguments as of `add`."""
@@ -141,6 +130,45 @@ class Registry:
             if self.level == "stack":
                 stack = capture_stack(place)
         return Record(next(self._numbers), kind, code, lasti, time.monotonic(), self.pid, name=name, stack=stack)
+
+    def adopt(self, kind: str, resource: Any, code: CodeType | None, *, name: str = "", weak: bool = True) -> Record:  # noqa: ANN401
+        """Note a resource that was there before the agent.
+
+        Args:
+            kind: Its kind.
+            resource: The resource.
+            code: What it runs, whose first line stands for the one that made it; None if that is not known.
+            name: What people call it.
+            weak: As for `add`.
+
+        """
+        place = code if self.level != "count" else None
+        record = Record(next(self._numbers), kind, place, BEFORE_THE_CODE, time.monotonic(), self.pid, name=name)
+        record.detail["adopted"] = True
+        return self._keep(record, resource, weak=weak)
+
+    def _keep(  # noqa: PLR0913 - as of `add`
+        self,
+        record: Record,
+        resource: Any,  # noqa: ANN401 - whatever the program created
+        *,
+        weak: bool,
+        dropped: Callable[[Record], None] | None = None,
+        is_work: bool = True,
+    ) -> Record:
+        if weak:
+            import weakref  # with all that it brings, 1 ms that a program without any resource does not pay
+
+            record.ref = weakref.ref(resource, _Dropped(record, dropped))
+        else:
+            record.ref = lambda: resource
+        self.records[record.id] = record
+        self.count(record.kind).add(1, 0)
+        if self.scoped is not None:
+            self.scoped(record)
+        if is_work and self.on_add is not None:
+            self.on_add()
+        return record
 
     def finish(self, record: Record) -> None:
         """Note that a resource was ended properly: its record is forgotten."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 YOURS = "yours"
 LIBRARY = "library"
 
+#: The offset that stands for a code object's first line, where nobody saw what made the resource.
+BEFORE_THE_CODE = -1
+
 _LIBRARY_MARKS = ("/site-packages/", "/dist-packages/")
 _PACKAGE_DIR = __file__.replace("\\", "/").rsplit("/core/", 1)[0] + "/"
 
@@ -83,6 +86,11 @@ def is_installed(path: str) -> bool:
     """Say whether a source file is part of an installed package."""
     normal = path.replace("\\", "/")
     return any(mark in normal for mark in _LIBRARY_MARKS)
+
+
+def starts_the_program(path: str) -> bool:
+    """Say whether a source file belongs to what runs the program under ``python -m leakagent``: nobody's creation stack ends there."""
+    return path.replace("\\", "/").startswith(_PACKAGE_DIR) or path == "<frozen runpy>" or path.endswith("/runpy.py")
 
 
 def _stdlib_dir() -> str:

@@ -6,7 +6,7 @@ import time
 
 from leakagent.core import findings as f
 from leakagent.core.findings import Finding
-from leakagent.core.sites import YOURS, resolve
+from leakagent.core.sites import YOURS, resolve, starts_the_program
 from leakagent.core.tracing import trace_id
 
 TYPE_CHECKING = False
@@ -37,7 +37,10 @@ def finding_of(  # noqa: PLR0913 - what a record can't know
 
     """
     site = resolve(record.code, record.lasti, base=base)
-    stack = [_line(code, lasti, base) for code, lasti in record.stack or ()]
+    frames = list(record.stack or ())
+    while frames and starts_the_program(frames[-1][0].co_filename):
+        frames.pop()
+    stack = [_line(code, lasti, base) for code, lasti in frames]
     span = record.detail.get("span")
     finding = Finding(
         reason,

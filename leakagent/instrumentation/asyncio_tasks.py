@@ -64,6 +64,8 @@ class Tasks:
         self.left: list[Observation] = []
         #: Fills in why a task is pending that is left over: `leakagent.instrumentation.stalls`.
         self.judge: Callable[..., None] | None = None
+        #: Called when Ctrl+C comes while an ending loop waits for its tasks.
+        self.interrupted: Callable[[], None] = lambda: None
         self.table = TaskTable(lambda: registry.count(TASK))
         self.errors = Errors(self.table.search)
         self.table.failed = self.errors.note
@@ -169,22 +171,28 @@ class Tasks:
         begin = time.monotonic()
         try:
             original(loop)
+        except KeyboardInterrupt:
+            guard.call("why", self.interrupted)
+            raise
         except RuntimeError:
             # "Event loop stopped before Future completed" (asyncio.base_events.BaseEventLoop.run_until_complete).
             if not late:
                 raise
-            for observation in seen:
-                task = observation.entry.ref()
-                if task is not None and not task.done():
-                    observation.refused = True
-                    if observation not in self.left and observation not in self.lost:
-                        self.left.append(observation)
-            for task in pending_tasks(loop):
-                interpreter.silence_destroyed(task)
+            self._note_refusals(loop, seen)
         finally:
             timer.cancel()
             if seen:
                 self.cancelling.append(time.monotonic() - begin)
+
+    def _note_refusals(self, loop: AbstractEventLoop, seen: list[Observation]) -> None:
+        for observation in seen:
+            task = observation.entry.ref()
+            if task is not None and not task.done():
+                observation.refused = True
+                if observation not in self.left and observation not in self.lost:
+                    self.left.append(observation)
+        for task in pending_tasks(loop):
+            interpreter.silence_destroyed(task)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -284,6 +292,15 @@ class Tasks:
         """Return the loops of the pending tasks that run."""
         tasks = [task for entry in self.entries() if (task := entry.ref()) is not None]
         return [loop for loop in {task.get_loop() for task in tasks} if loop.is_running()]
+
+    def adopt(self, loops: list[AbstractEventLoop]) -> int:
+        """Note the pending tasks of loops that were there before the agent, and return how many there are."""
+        with self.window.locking(time.perf_counter() + END_PROOF_SECONDS):
+            tasks = [task for loop in loops for task in pending_tasks(loop)]
+            # A collection may have found some of them in the meantime.
+            known = {id(entry()) for entry in self.table.noted()}
+            self.table.young += [without_site(task) for task in tasks if id(task) not in known]
+        return len(tasks)
 
     def settle(self) -> None:
         """Bring the counts up to date: collections and sweeps, which do it else, can be long ago."""

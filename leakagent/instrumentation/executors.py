@@ -161,6 +161,19 @@ class Executors:
         if kind == THREAD_POOL:
             watcher.needed()
 
+    def adopt(self, pools: list[tuple[Any, str]]) -> int:
+        """Note open pools that were made before the agent, each with what the program calls it, and return how many there are."""
+        known = {id(record.resource()) for record in self.left_over()}
+        new = [(pool, name) for pool, name in pools if id(pool) not in known]
+        for pool, name in new:
+            is_threads = interpreter.is_thread_pool(pool)
+            record = self.registry.adopt(THREAD_POOL if is_threads else PROCESS_POOL, pool, None, name=name)
+            if not hasattr(pool, "shutdown"):
+                record.detail["fix"] = _FIX
+        if new:
+            watcher.needed()
+        return len(new)
+
     def _ended(self, pool: Any) -> None:  # noqa: ANN401
         record = self.record_of(pool)
         if record is not None:

@@ -114,6 +114,11 @@ class Loops:
         """Return the loops that run."""
         return [loop for one in self._loops if (loop := one.ref()) is not None and loop.is_running()]
 
+    def adopt(self, loops: list[AbstractEventLoop]) -> None:
+        """Watch loops that were there before the agent."""
+        for loop in loops:
+            self._note(loop)
+
     def look(self) -> list[Stall]:
         """Look once at every loop, and return what has been blocked for the whole threshold."""
         stalls = []

@@ -32,6 +32,8 @@ class Processes:
     def __init__(self, registry: Registry, _settings: Settings) -> None:
         """Start without processes."""
         self.registry = registry
+        #: Called when Ctrl+C comes while somebody waits for a child.
+        self.interrupted: Callable[[], None] = lambda: None
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch `multiprocessing.process`."""
@@ -49,7 +51,11 @@ class Processes:
 
     def _make_join(self, original: Callable[..., None]) -> Callable[..., None]:
         def join(process: Any, timeout: float | None = None) -> None:  # noqa: ANN401
-            original(process, timeout)
+            try:
+                original(process, timeout)
+            except KeyboardInterrupt:
+                guard.call("why", self.interrupted)
+                raise
             guard.call("processes", self._joined, process)
 
         return join
@@ -68,6 +74,16 @@ class Processes:
         record.detail["pool"] = _pool_of(frame)
         record.detail["told_to_end"] = False
         guard.call("ledger", ledger.own.note, process.pid, PROCESS, process.name, record.code, record.lasti)
+
+    def adopt(self, processes: list[tuple[Any, str]]) -> int:
+        """Note children that were started before the agent, each with the module of its pool, and return how many there are."""
+        known = {id(record.resource()) for record in self.alive()}
+        new = [(process, pool) for process, pool in processes if id(process) not in known and not _ended(process)]
+        for process, pool in new:
+            record = self.registry.adopt(PROCESS, process, None, name=f"{process.name} (pid {process.pid})", weak=False)
+            record.detail.update(pool=pool, told_to_end=False)
+            guard.call("ledger", ledger.own.note, process.pid, PROCESS, process.name, None, 0)
+        return len(new)
 
     def _told_to_end(self, process: Any) -> None:  # noqa: ANN401
         for record in self.registry.of_kind(PROCESS):

@@ -204,7 +204,7 @@ class Server:
             return
         self._noted.add(task)
         scope = scope_of(task)
-        name = _request_name(scope)
+        name = request_name(scope)
         evidence = f"{name} was still open {self.since_told()}"
         self.add(TASK, name, evidence, action, place=_endpoint(scope) or place or place_of(task), fix=FIX_REQUEST)
 
@@ -279,7 +279,8 @@ def scope_of(task: Any) -> dict[str, Any]:  # noqa: ANN401 - a task
     return scope if isinstance(scope, dict) else {}
 
 
-def _request_name(scope: dict[str, Any]) -> str:
+def request_name(scope: dict[str, Any]) -> str:
+    """Return what people call a request."""
     return f"{scope.get('method') or scope.get('type', 'a request')} {scope.get('path', '')}".strip()
 
 

@@ -103,6 +103,11 @@ class Stalls:
             watcher.looks.append(self.look)
             watcher.enable(self.threshold)
 
+    def adopt(self, loops: list[AbstractEventLoop]) -> int:
+        """Watch loops that were there before the agent, and return how many there are."""
+        self.loops.adopt(loops)
+        return len(loops)
+
     def forget(self) -> None:
         """Drop all that is known: a forked child has no part in it."""
         self._notes.clear()

@@ -101,13 +101,25 @@ class Subprocesses:
         return tell
 
     def _note(self, popen: Any, frame: FrameType | None) -> None:  # noqa: ANN401
-        seen = look(popen.pid)
         if len(self._records) >= self._limit:
             self.alive()
             self._limit = max(_MANY, 2 * len(self._records))
-        program = _program(popen.args) if hasattr(popen, "args") else _program(words_of(popen.pid))
-        name = f"{program} (pid {popen.pid})"
-        record = self.registry.add(SUBPROCESS, popen, outside_of_constructors(frame, popen), name=name)
+        program = _program_of(popen)
+        record = self.registry.add(SUBPROCESS, popen, outside_of_constructors(frame, popen), name=f"{program} (pid {popen.pid})")
+        self._keep(record, popen, program)
+
+    def adopt(self, popens: list[Any]) -> int:
+        """Note children that were started before the agent, and return how many there are."""
+        known = {id(record.resource()) for record in self._records}
+        new = [popen for popen in popens if id(popen) not in known]
+        for popen in new:
+            program = _program_of(popen)
+            record = self.registry.adopt(SUBPROCESS, popen, None, name=f"{program} (pid {popen.pid})")
+            self._keep(record, popen, program)
+        return len(new)
+
+    def _keep(self, record: Record, popen: Any, program: str) -> None:  # noqa: ANN401
+        seen = look(popen.pid)
         record.detail.update(pid=popen.pid, start=seen.start if seen else "", told=False, piped=popen.stdin is not None)
         self._records.append(record)
         guard.call("ledger", ledger.own.note, popen.pid, SUBPROCESS, program, record.code, record.lasti)
@@ -197,6 +209,10 @@ def _outlives(record: Record) -> bool:
     if seen is None or record.detail["told"] or record.detail["piped"]:
         return False
     return seen.parent == os.getpid() and seen.session == os.getsid(0)
+
+
+def _program_of(popen: Any) -> str:  # noqa: ANN401 - a Popen, or asyncio's Process
+    return _program(popen.args) if hasattr(popen, "args") else _program(words_of(popen.pid))
 
 
 def _program(args: Any) -> str:  # noqa: ANN401 - whatever `subprocess` takes

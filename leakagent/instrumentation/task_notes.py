@@ -7,6 +7,7 @@ import sys
 import time
 import weakref
 
+from leakagent.core.sites import BEFORE_THE_CODE
 from leakagent.core.tracing import span_of_task
 from leakagent.shutdown import interpreter
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 #: Written in C: they have no code object.
 _UVLOOP_HELPERS = {"Loop.shutdown_asyncgens", "Loop.shutdown_default_executor"}
-
-
-#: The offset in a note that has the coroutine's code in place of the creating one.
-BEFORE_THE_CODE = -1
 
 
 class TaskEntry(weakref.ref):  # type: ignore[type-arg]

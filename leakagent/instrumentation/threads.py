@@ -44,6 +44,14 @@ class Threads:
         if len(self.registry) > self._sweep_at:
             self.sweep()
 
+    def adopt(self, threads: list[Thread]) -> int:
+        """Note threads that were started before the agent, and return how many there are; each with what it runs."""
+        known = {id(record.resource()) for record in self.registry.of_kind(THREAD)}
+        new = [thread for thread in threads if id(thread) not in known]
+        for thread in new:
+            self.registry.adopt(THREAD, thread, interpreter.code_of_thread(thread), name=thread.name)
+        return len(new)
+
     _sweep_at = 256
 
     def sweep(self) -> None:

@@ -109,10 +109,31 @@ def details(row: Row) -> list[str]:
     lines: list[str] = []
     for one in [one for one in row.process["findings"] if one["kind"] == row.kind]:
         site = one["site"]
-        lines.append(f"{one['count']} x {one['reason']}  {one['owner']}  {site['file']}:{site['line']} {site['function']}")
+        place = f"{site['file']}:{site['line']} {site['function']}" if site["line"] else "(created at an unknown place)"
+        lines.append(f"{one['count']} x {one['reason']}  {one['owner']}  {place}")
         lines += [f"  > {site['source']}"] if site["source"] else []
         lines += [f"  {', '.join(one['names'])}"] if one["names"] else []
         lines += [f"  {text}" for text in one["evidence"]]
         lines += [f"  called from {text}" for text in one["stack"][1:9]]
         lines.append(f"  fix  {one['fix']}")
-    return lines or ["nothing leaks here"]
+    return lines or ["nothing leaks here; Enter shows where these were made and where they are now"]
+
+
+def places(row: Row, inventory: list[dict[str, Any]]) -> list[str]:
+    """Return where the resources of a line were made, and where the oldest of each place is now.
+
+    Args:
+        row: The line.
+        inventory: What its process says of all that is open in it (`leakagent.inventory`).
+
+    """
+    lines: list[str] = []
+    for one in [one for one in inventory if one["kind"] == row.kind]:
+        site = one["site"]
+        place = f"{site['file']}:{site['line']} {site['function']}" if site["line"] else "(created at an unknown place)"
+        lines.append(f"{one['count']} open  {one['owner']}  {place}  oldest {one['oldest_age_s']:.1f} s")
+        lines += [f"  > {one['source']}"] if one["source"] else []
+        lines += [f"  {', '.join(one['names'])}"] if one["names"] else []
+        lines += [f"  now in {frame}" if not number else f"         {frame}" for number, frame in enumerate(one["now"])]
+        lines += [f"  called from {text}" for text in one["stack"][1:]]
+    return lines

@@ -43,6 +43,9 @@ _MANY = 64
 #: Files of dead programs that one program removes at most.
 _MOST_SWEPT = 100
 
+#: Processes that the report tells at most.
+MOST_TOLD = 200
+
 _OPEN = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) if hasattr(os, "O_CLOEXEC") else 0
 
 
@@ -51,6 +54,8 @@ class Ledger:
 
     def __init__(self) -> None:
         """Start without a file."""
+        #: Pid, kind, name, code and offset of the first processes, for the report; those that have ended as well.
+        self.started: list[tuple[int, str, str, CodeType | None, int]] = []
         self._path = ""
         self._lines: dict[int, bytes] = {}
         self._started: dict[int, str] = {}
@@ -67,6 +72,8 @@ class Ledger:
             lasti: Instruction in it.
 
         """
+        if len(self.started) < MOST_TOLD:
+            self.started.append((pid, kind, name, code, lasti))
         if not self._path:
             self._open()
         if self._path:

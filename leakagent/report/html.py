@@ -1,8 +1,8 @@
 """The report as one HTML file: works offline, without scripts, in light and dark.
 
 Everything that comes from the program is escaped, and should that ever fail, the policy in the page lets nothing run
-and nothing load: only this style sheet, named by its hash.  Bars are ``<progress>`` elements, because a style attribute
-would need a weaker policy.
+and nothing load: only this style sheet and the script of one button, each named by its hash.  Without scripts the button is not there, and
+the text that it copies is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 
+from . import charts, markdown
 from .fingerprint import merge
 from .json_report import timestamp
 from .words import (
@@ -28,9 +29,13 @@ from .words import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from leakagent.core.findings import Finding, Report
+    from leakagent.core.findings import Finding, Process, Report
 
 _OPEN_ENTRIES = 10
+#: Characters of findings, the biggest first: with all the rest the page stays below 200 kB.
+_LARGEST = 120_000
+_MOST_PROCESSES = 100
+_DEEPEST = 20
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1d2330;--soft:#5b6475;--line:#d9dee7;--page:#fff;--card:#f5f7fa;
@@ -49,8 +54,27 @@ th{color:var(--soft);font-weight:500;font-size:.85rem}tr{border-top:1px solid va
 code{font:13px/1.5 ui-monospace,monospace;overflow-wrap:anywhere}
 summary{cursor:pointer;color:var(--soft)}details{padding-bottom:.5rem}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;margin:.4rem 0}dt{color:var(--soft)}dd{margin:0}
-progress{width:12rem;height:.8rem;accent-color:var(--good)}
+svg{display:block;width:100%;height:auto}svg text{font:13px system-ui,sans-serif;fill:var(--ink)}svg .took{fill:var(--soft)}
+polyline{fill:none;stroke-width:2;vector-effect:non-scaling-stroke}.axis{stroke:var(--line);fill:none}
+rect.done{fill:var(--good)}rect.forced{fill:var(--bad)}.key{margin-right:1.25rem}.key:before{content:"\\25A0\\A0"}
+.l0{stroke:#3b7dd8}.k0:before{color:#3b7dd8}.l1{stroke:#d9822b}.k1:before{color:#d9822b}.l2{stroke:#2f9e63}.k2:before{color:#2f9e63}
+.l3{stroke:#b455b6}.k3:before{color:#b455b6}.l4{stroke:#c23b4e}.k4:before{color:#c23b4e}.l5{stroke:#7a8b1f}.k5:before{color:#7a8b1f}
+.lm{stroke:var(--soft);stroke-dasharray:5 4}.km:before{color:var(--soft)}
+ul{margin:.25rem 0;padding-left:1.25rem}
+textarea{width:100%;height:9rem;font:12px/1.4 ui-monospace,monospace;color:var(--ink);background:var(--card);border:1px solid var(--line)}
+button{font:inherit;color:var(--ink);background:var(--card);border:1px solid var(--line);border-radius:4px;padding:.2rem .8rem;cursor:pointer}
 """
+
+#: Shows the button, which is of no use without it, and copies what stands beside it; works from a file as well.
+_SCRIPT = """
+const button=document.querySelector("button"),text=document.querySelector("textarea");
+button.hidden=false;
+button.onclick=()=>{text.closest("details").open=true;text.select();
+const done=document.execCommand("copy");button.textContent=done?"Copied":"Select the text and copy it"};
+"""
+
+#: Characters of Markdown beyond which the copy is left out: the page stays small.
+_LONGEST_COPY = 20_000
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -66,7 +90,7 @@ _PAGE = """<!DOCTYPE html>
 <h1>leakagent: {program}</h1>
 <p class="soft">{run}</p>
 <p class="verdict{mood}">{verdict}</p>
-{findings}{receipt}{totals}{agent}</body>
+{findings}{timeline}{receipt}{processes}{totals}{copy}{agent}{script}</body>
 </html>
 """
 
@@ -74,8 +98,9 @@ _PAGE = """<!DOCTYPE html>
 def render(report: Report) -> str:
     """Return the report as a whole HTML document."""
     findings = merge(report.findings)
-    style_hash = binascii.b2a_base64(hashlib.sha256(_STYLE.encode()).digest(), newline=False).decode("ascii")
-    policy = f"default-src 'none'; style-src 'sha256-{style_hash}'; base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; style-src '{_hash(_STYLE)}'; script-src '{_hash(_SCRIPT)}'; base-uri 'none'; form-action 'none'"
+    )
     verdict = headline(report, findings) if findings else "Nothing was left open."
     return _PAGE.format(
         policy=policy,
@@ -86,14 +111,29 @@ def render(report: Report) -> str:
         mood="" if findings else " good",
         verdict=_shown(verdict, 500),
         findings=_findings(report, findings) if findings else "",
+        timeline=_titled("Timeline", charts.timeline(report, _shown)),
         receipt=_receipt(report) if report.receipt else "",
+        processes=_titled("Processes", _processes(report) if report.processes else ""),
         totals=_totals(report) if report.totals else "",
+        copy=_copy(report),
         agent=_agent(report),
+        script=f"<script>{_SCRIPT}</script>\n",
     )
 
 
+def _hash(text: str) -> str:
+    return "sha256-" + binascii.b2a_base64(hashlib.sha256(text.encode()).digest(), newline=False).decode("ascii")
+
+
+def _titled(title: str, content: str) -> str:
+    return f"<h2>{title}</h2>\n{content}" if content else ""
+
+
 def _shown(value: object, limit: int = 200) -> str:
-    text = safe(value, limit)
+    return _escaped(safe(value, limit))
+
+
+def _escaped(text: str) -> str:
     for char, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#39;")):
         text = text.replace(char, entity)
     return text
@@ -118,14 +158,23 @@ def _run(report: Report) -> str:
 
 
 def _findings(report: Report, findings: list[Finding]) -> str:
-    rows = "".join(_finding(report, finding, opened=index < _OPEN_ENTRIES) for index, finding in enumerate(findings))
+    rows, size, shown = [], 0, 0
+    for index, finding in enumerate(findings):
+        row = _finding(report, finding, opened=index < _OPEN_ENTRIES)
+        size += len(row)
+        if size > _LARGEST:
+            break
+        rows.append(row)
+        shown += 1
+    hidden = len(findings) - shown
+    more = f'<p class="soft">and {number(hidden, "more place")}, which the JSON report has</p>\n' if hidden else ""
     return f"""<h2>Findings</h2>
 <table>
 <thead><tr><th class="n">count</th><th>what</th><th>why</th><th>owner</th><th>created at</th></tr></thead>
 <tbody>
-{rows}</tbody>
+{"".join(rows)}</tbody>
 </table>
-"""
+{more}"""
 
 
 def _finding(report: Report, finding: Finding, *, opened: bool) -> str:
@@ -165,21 +214,54 @@ def _facts(report: Report, finding: Finding) -> list[tuple[str, str]]:
 
 
 def _receipt(report: Report) -> str:
-    longest = max(finite(stage.seconds) for stage in report.receipt) or 1.0
     rows = "".join(
-        f"""<tr><td>{_shown(stage.stage)}</td><td><progress max="{longest:.6f}" value="{finite(stage.seconds):.6f}">\
-</progress></td><td class="n">{duration(stage.seconds)} of {duration(stage.deadline)}</td>\
+        f"""<tr><td>{_shown(stage.stage)}</td><td class="n">{duration(stage.seconds)} of {duration(stage.deadline)}</td>\
 <td class="n">{stage.asked}</td><td class="n">{stage.forced}</td></tr>
 """
         for stage in report.receipt
     )
     return f"""<h2>Clean-up</h2>
-<table>
-<thead><tr><th>stage</th><th></th><th class="n">took</th><th class="n">asked</th><th class="n">forced</th></tr></thead>
+{charts.waterfall(report.receipt, _shown)}<table>
+<thead><tr><th>stage</th><th class="n">took</th><th class="n">asked</th><th class="n">forced</th></tr></thead>
 <tbody>
 {rows}</tbody>
 </table>
 """
+
+
+def _processes(report: Report) -> str:
+    """Return the processes as a tree; those whose starter is not known stand at its top."""
+    below: dict[int, list[Process]] = {}
+    known = {one.pid for one in report.processes}
+    for one in report.processes[:_MOST_PROCESSES]:
+        below.setdefault(one.parent_pid if one.parent_pid in known and one.parent_pid != one.pid else report.pid, []).append(one)
+
+    def tree(pid: int, depth: int) -> str:
+        items = "".join(
+            f"<li>{_process(one)}{tree(one.pid, depth + 1) if depth < _DEEPEST else ''}</li>\n" for one in below.pop(pid, ())
+        )
+        return f"\n<ul>\n{items}</ul>\n" if items else ""
+
+    root = f'<li>{_shown(report.program, 80)} <span class="soft">process {report.pid}</span>{tree(report.pid, 0)}</li>'
+    hidden = len(report.processes) - _MOST_PROCESSES
+    more = f'<p class="soft">and {hidden} more</p>\n' if hidden > 0 else ""
+    return f"<ul>\n{root}\n</ul>\n{more}"
+
+
+def _process(one: Process) -> str:
+    place_ = f" {_code(one.place, 200)}" if one.place else ""
+    state = ' <span class="bad">still runs</span>' if one.runs else ""
+    return f'{_shown(one.name, 80)} <span class="soft">{_shown(kind_name(one.kind))} {one.pid}</span>{place_}{state}'
+
+
+def _copy(report: Report) -> str:
+    text = markdown.render(report)
+    if len(text) > _LONGEST_COPY:
+        return ""
+    return (
+        "<h2>For an issue or a pull request</h2>\n<p><button hidden>Copy as Markdown</button></p>\n"
+        f"<details><summary>Markdown</summary><textarea readonly>\n{_escaped(text)}</textarea></details>\n"
+    )
 
 
 def _totals(report: Report) -> str:

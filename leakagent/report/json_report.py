@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import time
 
-from leakagent.core.findings import ACTIONS, REASONS, Finding, Report, StageReceipt
+from leakagent.core.findings import ACTIONS, REASONS, Finding, Process, Report, StageReceipt
+from leakagent.core.records import PROCESS
 from leakagent.core.sites import LIBRARY, YOURS, Site
 
+from .charts import begin_of
 from .files import write_text
 from .fingerprint import SOURCE_LIMIT, merge
 from .words import disabled_parts, finite, well_formed
@@ -24,7 +26,7 @@ _COUNTERS = ("created", "finished", "live", "peak")
 
 def to_dict(report: Report) -> dict[str, Any]:
     """Return the report as plain JSON values, one entry per fingerprint."""
-    return {
+    document = {
         "schema": SCHEMA,
         "program": well_formed(report.program),
         "argv": _texts(report.argv),
@@ -43,8 +45,9 @@ def to_dict(report: Report) -> dict[str, Any]:
                 "asked": stage.asked,
                 "forced": stage.forced,
                 "deadline": _seconds(stage.deadline),
+                "after": _seconds(begin),
             }
-            for stage in report.receipt
+            for stage, begin in zip(report.receipt, begin_of(report.receipt), strict=True)
         ],
         "totals": {
             well_formed(kind): {name: int(counters.get(name, 0)) for name in _COUNTERS}
@@ -55,6 +58,25 @@ def to_dict(report: Report) -> dict[str, Any]:
             "bytes": int(report.agent.get("bytes", 0)),
             "disabled": disabled_parts(report.agent.get("disabled", ())),
         },
+    }
+    if report.timeline:
+        document["timeline"] = [
+            {"at": timestamp(when), "memory": size, "live": {well_formed(kind): count for kind, count in live.items()}}
+            for when, size, live in report.timeline
+        ]
+    if report.processes:
+        document["processes"] = [_process(one) for one in report.processes]
+    return document
+
+
+def _process(one: Process) -> dict[str, Any]:
+    return {
+        "pid": one.pid,
+        "parent_pid": one.parent_pid,
+        "kind": well_formed(one.kind),
+        "name": well_formed(one.name),
+        "place": well_formed(one.place),
+        "runs": one.runs,
     }
 
 
@@ -142,16 +164,9 @@ def from_dict(data: object) -> Report:
     report.status = exit_.integer_or_none("status")
     report.signal = exit_.integer_or_none("signal")
     report.findings = [_read_finding(item) for item in top.children("findings")]
-    report.receipt = [
-        StageReceipt(
-            item.text("stage"),
-            item.number("seconds"),
-            item.integer("asked"),
-            item.integer("forced"),
-            item.number("deadline"),
-        )
-        for item in top.children("receipt")
-    ]
+    report.receipt = _read_receipt(top.children("receipt"))
+    report.timeline = [_read_sample(item) for item in (top.children("timeline") if top.has("timeline") else ())]
+    report.processes = [_read_process(item) for item in (top.children("processes") if top.has("processes") else ())]
     totals = top.child("totals")
     for kind in totals.keys():  # noqa: SIM118 - a reader is no dict
         counters = totals.child(kind)
@@ -163,6 +178,43 @@ def from_dict(data: object) -> Report:
         "disabled": agent.texts("disabled"),
     }
     return report
+
+
+def processes_of(text: str) -> list[Process]:
+    """Return the processes that a child's report tells of, itself first; none if it is no report."""
+    try:
+        report = from_dict(json.loads(text))
+    except ValueError:
+        return []
+    return [Process(report.pid, report.parent_pid, PROCESS, report.program), *report.processes]
+
+
+def _read_receipt(items: list[_Reader]) -> list[StageReceipt]:
+    receipt, end = [], 0.0
+    for item in items:
+        stage = StageReceipt(
+            item.text("stage"), item.number("seconds"), item.integer("asked"), item.integer("forced"), item.number("deadline")
+        )
+        # Older reports don't say when a stage began: one after the other.
+        stage.ended = end = (item.number("after") if item.has("after") else end) + stage.seconds
+        receipt.append(stage)
+    return receipt
+
+
+def _read_sample(item: _Reader) -> tuple[float, int, dict[str, int]]:
+    live = item.child("live")
+    return item.time("at"), item.integer("memory"), {kind: live.integer(kind) for kind in live.keys()}  # noqa: SIM118 - no dict
+
+
+def _read_process(item: _Reader) -> Process:
+    return Process(
+        item.integer("pid"),
+        item.integer("parent_pid"),
+        item.text("kind"),
+        item.text("name"),
+        place=item.text("place"),
+        runs=bool(item.value("runs")),
+    )
 
 
 def _read_finding(item: _Reader) -> Finding:

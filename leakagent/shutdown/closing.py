@@ -61,9 +61,10 @@ CLIENT_SECONDS = 1.0
 class Stages:
     """Runs stages one after the other and keeps the receipt."""
 
-    def __init__(self, budget: float) -> None:
-        """Start with an empty receipt; ``budget`` is the number of seconds for all stages."""
+    def __init__(self, budget: float, interrupted: Callable[[], None] = lambda: None) -> None:
+        """Start with an empty receipt; ``budget`` is the number of seconds for all stages, ``interrupted`` is called at Ctrl+C."""
         self.budget = budget
+        self._interrupted = interrupted
         self.receipt: list[StageReceipt] = []
 
     def run(self, name: str, deadline: float, work: Callable[[float], tuple[int, int]]) -> None:
@@ -83,6 +84,9 @@ class Stages:
         asked, forced = 0, 0
         try:
             asked, forced = work(deadline)
+        except KeyboardInterrupt:
+            guard.call("why", self._interrupted)
+            raise
         except Exception as error:  # noqa: BLE001 - one stage must not cost the others
             guard.failed(f"shutdown stage {name}", error)
         finally:

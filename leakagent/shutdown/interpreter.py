@@ -403,6 +403,64 @@ def thread_target(thread: Thread) -> object:
     return getattr(thread, "_target", None)
 
 
+def started_threads() -> list[Thread]:
+    """Return the threads that the program has started: not the main one, nor what stands for threads of others."""
+    threading: Any = sys.modules.get("threading")
+    if threading is None:
+        return []
+    dummy = getattr(threading, "_DummyThread", ())
+    main = threading.main_thread()
+    return [thread for thread in threading.enumerate() if thread is not main and not isinstance(thread, dummy)]
+
+
+def code_of_thread(thread: Thread) -> CodeType | None:
+    """Return the code that a running thread was made to run, or None: its target, or the ``run`` of its class."""
+    called = getattr(thread, "_target", None)
+    if called is None:
+        called = type(thread).run
+    called = getattr(called, "func", called)  # functools.partial
+    found: CodeType | None = getattr(getattr(called, "__func__", called), "__code__", None)
+    return found
+
+
+def children() -> list[Any]:
+    """Return the children of `multiprocessing` that this process has started and not joined."""
+    return list(getattr(sys.modules.get("multiprocessing.process"), "_children", ()))
+
+
+def is_open_loop(loop: Any) -> bool:  # noqa: ANN401 - an event loop
+    """Say whether an event loop was not closed; one whose constructor has not run can't tell."""
+    try:
+        return not loop.is_closed()
+    except Exception:  # noqa: BLE001 - a loop of somebody else's
+        return False
+
+
+def is_thread_pool(pool: object) -> bool:
+    """Say whether the workers of a pool are threads."""
+    return hasattr(pool, "_work_queue") or type(pool).__name__ == "ThreadPool"
+
+
+def is_open_pool(pool: object) -> bool:
+    """Say whether a pool was neither shut down nor closed: ``_shutdown``, ``_shutdown_thread``, or ``_state`` of `multiprocessing`."""
+    values = vars(pool)
+    return not (values.get("_shutdown") or values.get("_shutdown_thread") or values.get("_state", "RUN") != "RUN")
+
+
+def workers_of_pools(pools: list[Any], managers: list[Any]) -> dict[int, str]:
+    """Return the pid of each process that belongs to a pool or manager of the standard library, with the module of that."""
+    found: dict[int, str] = {}
+    for pool in pools:
+        module = "multiprocessing.pool" if hasattr(pool, "_pool") else "concurrent.futures.process"
+        processes = getattr(pool, "_pool", None) or pool_processes(pool)
+        found.update({one.pid: module for one in processes if hasattr(one, "pid")})
+    for manager in managers:
+        process = getattr(manager, "_process", None)
+        if process is not None:
+            found[process.pid] = "multiprocessing.managers"
+    return found
+
+
 def silence_destroyed(task: object) -> None:
     """Keep a task that refuses to end from logging that it was destroyed: it is in the report."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
@@ -659,6 +717,11 @@ def pool_waits_for(pool: Executor) -> list[Thread]:
     """Return the threads that ``shutdown(wait=True)`` of an executor joins."""
     manager = getattr(pool, "_executor_manager_thread", None)
     return [manager] if manager is not None else pool_threads(pool)
+
+
+def has_pending_jobs(pool: object) -> bool:
+    """Say whether jobs of a `concurrent.futures.ProcessPoolExecutor` have not ended."""
+    return bool(getattr(pool, "_pending_work_items", None))
 
 
 def is_handled_by_python(number: int) -> bool:

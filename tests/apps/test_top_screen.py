@@ -84,6 +84,17 @@ def test_the_screen(three: dict[str, int]) -> None:
             assert "made here" in text()
             await pilot.press("enter")
             await shown(pilot, lambda: "main thread:" in text() and "pools.py:4 <module>" in text(), "the current frame")
+            table.move_cursor(row=next(row for row in range(table.row_count) if "asyncio.task" in line(row)))
+            await shown(pilot, lambda: "nothing leaks here" in text(), "a line without a leak")
+            await pilot.press("enter")
+            await shown(pilot, lambda: "now in asyncio/tasks.py:" in text(), "the await chain")
+            before = screen._processes
+            await pilot.press("r")
+            await shown(pilot, lambda: screen._processes is not before, "the table is filled anew")
+            await shown(pilot, lambda: "now in asyncio/tasks.py:" in text(), "the answer is still there")
+            assert "1 open  yours  tasks.py:6 main" in text()
+            assert "  > kept = asyncio.create_task(wait())" in text()
+            assert "tasks.py:3 wait" in text()
             await pilot.press("s")
             assert "by live" in screen.sub_title
             await pilot.press("slash", *"tasks", "enter")

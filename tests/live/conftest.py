@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from leakagent.live import client
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -63,6 +65,16 @@ class Running:
         assert ran.returncode == 0, ran
         return json.loads(ran.stdout)
 
+    def asked(self, word: str) -> Any:
+        """Ask it something, without a process of its own for each question."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", str(self.runtime))
+            return client.ask(self.pid, word, 120)
+
+    def why(self) -> dict[str, Any]:
+        """Ask what keeps it alive."""
+        return dict(self.asked("why"))
+
     def end(self) -> tuple[int, str]:
         """Wait until it has ended; return its status and what it said on stderr."""
         _, stderr = self.process.communicate(timeout=120)
@@ -78,9 +90,12 @@ def running(
     runtime = tmp_path / "runtime"
     runtime.mkdir()
 
-    def start(text: str, *, options: tuple[str, ...] = (), switches: tuple[str, ...] = ()) -> Running:
+    def start(
+        text: str, *, options: tuple[str, ...] = (), switches: tuple[str, ...] = (), arguments: tuple[str, ...] = ()
+    ) -> Running:
+        words = ["--budget", "3600", *options, program(text, f"app{len(started)}.py"), *arguments]
         process = subprocess.Popen(
-            [sys.executable, *switches, "-m", "leakagent", "--budget", "3600", *options, program(text, f"app{len(started)}.py")],
+            [sys.executable, *switches, "-m", "leakagent", *words],
             env=environment({"XDG_RUNTIME_DIR": str(runtime)}),
             cwd=tmp_path,
             stdin=subprocess.PIPE,
@@ -88,6 +103,8 @@ def running(
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A job in the background of a shell has Ctrl+C ignored, and so have its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread
         )
         started.append(Running(process, runtime, until))
         return started[-1]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import leakagent
 from leakagent.core.sites import (
     LIBRARY,
     UNKNOWN,
@@ -20,6 +22,7 @@ from leakagent.core.sites import (
     owner_of,
     resolve,
     shown_path,
+    starts_the_program,
 )
 
 OWNERS = {
@@ -135,3 +138,9 @@ def test_a_stack_is_bounded_and_innermost_first() -> None:
     stack = dive(20)
     assert len(stack) == 5
     assert {code.co_name for code, _ in stack} == {"dive"}  # type: ignore[misc,attr-defined]
+
+
+def test_what_runs_the_program_is_no_part_of_a_stack() -> None:
+    assert starts_the_program(f"{Path(leakagent.__file__).parent}/cli/run.py")
+    assert starts_the_program("<frozen runpy>")
+    assert not starts_the_program("/app/runpy_helper.py")

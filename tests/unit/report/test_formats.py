@@ -11,14 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leakagent.core.findings import NOT_CLOSED, Finding, Report
+from leakagent.core.findings import NOT_CLOSED, Finding, Process, Report
 from leakagent.core.records import THREAD
 from leakagent.core.sites import UNKNOWN, Site
 from leakagent.report import github, html, markdown
 
-ALLOWED_TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "code", "br", "span", "progress"}
+ALLOWED_TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "code", "br", "span", "ul", "li"}
 ALLOWED_TAGS |= {"table", "thead", "tbody", "tr", "th", "td", "details", "summary", "dl", "dt", "dd"}
-ALLOWED_ATTRIBUTES = {"lang", "charset", "http-equiv", "content", "name", "class", "colspan", "open", "max", "value"}
+ALLOWED_TAGS |= {"svg", "path", "polyline", "rect", "text", "textarea", "button", "script"}
+ALLOWED_ATTRIBUTES = {"viewbox", "role", "points", "d", "x", "y", "width", "height", "hidden", "readonly"}
+ALLOWED_ATTRIBUTES |= {"lang", "charset", "http-equiv", "content", "name", "class", "colspan", "open", "max", "value"}
 VOID = {"meta", "br"}
 
 
@@ -75,13 +77,83 @@ def test_html_shows_everything(report: Report) -> None:
 def test_html_lets_nothing_load_and_names_its_style_by_hash(report: Report) -> None:
     text = html.render(report)
     policy = Page(text).metas["Content-Security-Policy"]
-    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
-    assert style
-    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
-    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    hashes = []
+    for tag in ("style", "script"):
+        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        hashes.append(base64.b64encode(hashlib.sha256(content.encode()).digest()).decode())
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; base-uri 'none'; form-action 'none'"
+    )
     assert not re.search(r"https?:|//|url\(|@import|style=", text)
     assert "prefers-color-scheme:dark" in text
     assert len(text) < 20_000
+
+
+def test_html_shows_when_what_was_open(report: Report) -> None:
+    report.timeline = [
+        (1790000000.25 + second, second * 1024**2, {"asyncio.task": second % 4, "thread": 1}) for second in range(126)
+    ]
+    text = html.render(report)
+    page = Page(text)
+    assert "Live resources by kind and memory over 2 m 05 s" in page.text
+    assert "asyncio task, at most 3" in page.text
+    assert "memory, 0 to 125 MB, at most 125 MB" in page.text
+    lines = re.findall(r'<polyline class="(\w+)" points="([^"]*)"', text)
+    assert [name for name, _ in lines] == ["l0", "l1", "lm"]
+    points = [tuple(map(float, point.split(","))) for point in lines[0][1].split()]
+    assert len(points) == 126
+    assert points[0][1] > points[1][1] > points[3][1]  # more is higher up
+    assert points == sorted(points, key=lambda point: point[0])
+
+
+def test_html_shows_the_clean_up_as_it_ran(report: Report) -> None:
+    for stage, ended in zip(report.receipt, (0.4, 1.7, 1.9), strict=True):
+        stage.ended = 1790000123.0 + ended
+    text = html.render(report)
+    bars = re.findall(r'<rect class="(\w+)" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', text)
+    assert [name for name, _, _ in bars] == ["done", "forced", "done"]  # a child was killed
+    (first, second, third) = [(float(x), float(width)) for _, x, width in bars]
+    assert second[0] == pytest.approx(first[0] + first[1], abs=0.2)
+    assert third[0] > second[0] + second[1]  # a tenth of a second went by in between
+    assert second[1] > first[1] > third[1]
+
+
+def test_html_shows_the_processes_as_a_tree(report: Report) -> None:
+    report.processes = [
+        Process(4121, 4100, "process", "embed-1", place="jobs/embed.py:41 build_index"),
+        Process(4130, 4121, "subprocess", "ffmpeg", runs=True),
+        Process(4140, 99, "process", "starter unknown"),
+        Process(4150, 4150, "process", "its own parent"),
+    ]
+    page = Page(html.render(report))
+    tree = page.text[page.text.index("Processes") : page.text.index("Totals")]
+    words = [line for line in tree.splitlines() if line.strip()]
+    assert words == [
+        "Processes",
+        "app.py process 4100",
+        "embed-1 process 4121 jobs/embed.py:41 build_index",
+        "ffmpeg subprocess 4130 still runs",
+        "starter unknown process 4140",
+        "its own parent process 4150",
+    ]
+    assert page.tags.count("ul") == 3
+
+
+def test_html_has_its_markdown_to_copy(report: Report) -> None:
+    text = html.render(report)
+    assert "<button hidden>" in text  # of no use without the script, which shows it
+    assert markdown.render(report) in Page(text).text
+
+
+def test_html_stays_small(report: Report) -> None:
+    finding = report.findings[0]
+    report.findings = []
+    for number in range(300):
+        site = Site(f"function_{number}", f"/app/module_{number}.py", number + 1, base="/app")
+        report.findings.append(Finding(NOT_CLOSED, THREAD, site, names=["name"] * 10, evidence=["x" * 100], fix=finding.fix))
+    report.timeline = [(1790000000.0 + number, 10**9, {f"kind {kind}": 10**6 for kind in range(20)}) for number in range(119)]
+    report.processes = [Process(number, 4100, "process", f"worker {number}", place="app.py:1 main") for number in range(2000)]
+    assert len(html.render(report).encode()) < 200_000
 
 
 def test_html_of_a_clean_run_says_so() -> None:

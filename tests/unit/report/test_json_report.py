@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from leakagent.core.findings import ACTIONS, REASONS, Finding, Report
+from leakagent.core.findings import ACTIONS, REASONS, Finding, Process, Report
 from leakagent.core.sites import UNKNOWN
 from leakagent.report.json_report import dumps, from_dict, timestamp, to_dict, write
 
@@ -82,11 +82,33 @@ def test_the_schema_is_closed(spoil: Callable[[Any], object], report: Report, ch
 
 def test_a_report_reads_back_as_it_was_written(report: Report) -> None:
     report.findings[0].pids = [7]
+    report.timeline = [(1790000000.25, 5_000_000, {"thread": 2}), (1790000001.25, 0, {})]
+    report.processes = [Process(4121, 4100, "process", "embed", place="app.py:3 main", runs=True)]
+    for stage, ended in zip(report.receipt, (0.4, 1.7, 1.8), strict=True):
+        stage.ended = 1790000123.0 + ended
     data = json.loads(dumps(report))
     again = from_dict(data)
     assert to_dict(again) == data
+    assert [one["after"] for one in data["receipt"]] == [0.0, 0.4, 1.7]
     assert again.findings[2].site.owner == "library"
     assert again.started == report.started
+
+
+def test_timeline_and_processes_fit_the_schema(report: Report, check: Callable[[object], None]) -> None:
+    report.timeline = [(1790000000.25, 5_000_000, {"thread": 2})]
+    report.processes = [Process(4121, 4100, "process", "embed\udcff")]
+    data = to_dict(report)
+    check(data)
+    assert data["timeline"] == [{"at": "2026-09-21T14:13:20.250Z", "memory": 5_000_000, "live": {"thread": 2}}]
+    assert (data["processes"][0]["pid"], data["processes"][0]["runs"]) == (4121, False)
+
+
+def test_a_report_of_an_older_version_has_its_stages_one_after_the_other(report: Report) -> None:
+    data = json.loads(dumps(report))
+    for stage in data["receipt"]:
+        del stage["after"]
+    again = to_dict(from_dict(data))["receipt"]
+    assert [one["after"] for one in again] == [0.0, 0.4, 1.7]
 
 
 def test_nasty_texts_give_plain_ascii_that_reads_back(nasty: Report, check: Callable[[object], None]) -> None:
