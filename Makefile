@@ -1,7 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo test check corpus faults wheel clean
+.PHONY: demo test check corpus faults bench bench-gate wheel clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -17,6 +17,12 @@ corpus:
 
 faults:
 	@$(PYTHON) .ci/test.py faults
+
+bench:
+	@$(PYTHON) .ci/test.py bench
+
+bench-gate:
+	@$(PYTHON) .ci/test.py bench-gate
 
 wheel:
 	@$(PYTHON) .ci/test.py wheel

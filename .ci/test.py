@@ -5,6 +5,8 @@
     python .ci/test.py demo          the demo, bare and under the agent
     python .ci/test.py corpus        small programs with and without leaks: how many are told rightly; writes docs/corpus.md
     python .ci/test.py faults        every function of the agent broken, one at a time; writes docs/faults.md
+    python .ci/test.py bench [NAME]  the benchmarks (needs the Debian packages valgrind and wrk): tables, results.json, docs/benchmarks.md
+    python .ci/test.py bench-gate    one line for each target that is missed
     python .ci/test.py wheel         build the wheel into dist/
     python .ci/test.py pin           write .ci/constraints*.txt: today's versions of all that pyproject.toml requires
 
@@ -62,10 +64,11 @@ ENVIRONMENTS = {
     "otel": ["test", "otlp"],
     "demo": ["demo"],
     "check": ["dev"],
+    "bench": ["bench"],
 }
 
 #: Environments whose versions contradict those of the others.
-APART = ("older",)
+APART = ("older", "bench")
 
 #: Environments of the application tests, and what runs in them.
 APPLICATIONS = {
@@ -564,10 +567,27 @@ def faults(arguments: list[str]) -> int:
     return _run_script("tests/faults/everywhere.py", arguments or ["--write", "docs/faults.md"])
 
 
-def _run_script(script: str, arguments: list[str]) -> int:
+def bench(arguments: list[str]) -> int:
+    """Run benchmarks, all by default."""
+    return _measured("all", arguments)
+
+
+def bench_gate(arguments: list[str]) -> int:
+    """Measure what there are targets for, and fail if one is missed."""
+    return _measured("gate", arguments)
+
+
+def _measured(script: str, arguments: list[str]) -> int:
+    if not shutil.which("valgrind"):
+        message = "there is no valgrind on the PATH, which counts instructions (Debian package valgrind; wrk for the web benchmark)"
+        raise CannotError(message)
+    return _run_script(f"benchmarks/{script}.py", arguments, "bench")
+
+
+def _run_script(script: str, arguments: list[str], name: str = "apps") -> int:
     here = next(iter(find_pythons([APPS_VERSION])), this_python())
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
-        python = stack.enter_context(installed(here, "apps", build_wheel(Path(folder))))
+        python = stack.enter_context(installed(here, name, build_wheel(Path(folder))))
         return python.run(script, *arguments)
 
 
@@ -620,7 +640,7 @@ def _pin(path: Path, names: dict[str, list[str]], pythons: list[Python]) -> None
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "faults": faults, "wheel": wheel, "pin": pin}
+COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "faults": faults, "bench": bench, "bench-gate": bench_gate, "wheel": wheel, "pin": pin}
 
 
 def main() -> int:

@@ -11,19 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paired import AGAIN, AGENT, BARE, compare
-from programs import VARIANTS, alternate, chosen, main, rows_of
+from programs import VARIANTS, Runs, alternate, chosen, main, rows_of
 
 if TYPE_CHECKING:
     import argparse
 
     from paired import Row
-    from programs import Ran, Runs, Variant
+    from programs import Ran, Variant
 
 PROGRAM = """\
 import asyncio, gc, json, multiprocessing, resource
 from concurrent.futures import ThreadPoolExecutor, wait
 
-JOBS, POOLS, PROCESSES = 2_000, 50, {"fork": 24, "spawn": 4}
+JOBS, POOLS, PROCESSES = 2_000, 50, {"fork": 40, "spawn": 6}
 
 def submit_and_result():
     with ThreadPoolExecutor(1) as pool:
@@ -103,19 +103,21 @@ def _figures(ran: Ran) -> dict[str, float]:
 
 def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
     """Return the rows."""
+    plain = Runs(runs.python, runs.folder, reports=False)
 
     def one(_name: str, variant: Variant) -> Ran:
-        return runs.run(variant, [runs.program(variant, PROGRAM)])
+        return plain.run(variant, [runs.program(variant, PROGRAM)])
+
+    # A report is written by the end of every child: in a run of its own, which is not timed.
+    counted = runs.run(VARIANTS[AGENT], [runs.program(VARIANTS[AGENT], PROGRAM)])
 
     left_out = {"pyleak", "asyncio debug", "leakagent, level count", "set and done callback"}  # about tasks only
-    found, notes = alternate(
-        chosen([name for name in VARIANTS if name not in left_out], gate=options.gate), options.rounds, one
-    )
-    rows = rows_of(found, notes, "us", _figures, _coverage)
+    found, notes = alternate(chosen([name for name in VARIANTS if name not in left_out], gate=options.gate), options.rounds, one)
+    rows = rows_of(found, notes, "us", _figures, lambda _ran: _coverage(counted))
     samples: dict[str, list[float | None]] = {}
     for name, variant in chosen(COUNTED, gate=options.gate).items():
         is_there = variant.is_installed()
-        samples[name] = [runs.slope(variant, runs.program(variant, JOBS), 1_000, 3_000)[0] if is_there else None]
+        samples[name] = [plain.slope(variant, runs.program(variant, JOBS), 1_000, 3_000)[0] if is_there else None]
     return rows + compare("submit and result, instructions", "instructions", samples)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from programs import alternate, chosen, main, rows_of
 from paired import AGAIN, AGENT, BARE
+from programs import alternate, chosen, main, rows_of
 from times import RUN
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
 
     names = (BARE, AGENT, "leakagent, level count", "set and done callback", "opentelemetry-instrumentation, SDK")
     found, notes = alternate(chosen([*names, "tracemalloc", AGAIN], gate=options.gate), options.rounds, one)
-    held = rows_of(found, notes, "tasks", lambda ran: {name: ran.figures[name] for name in ran.figures if "held" in name}, _coverage)
+    held = rows_of(
+        found, notes, "tasks", lambda ran: {name: ran.figures[name] for name in ran.figures if "held" in name}, _coverage
+    )
     return rows_of(found, notes, "B", lambda ran: {"a live task": ran.figures["a live task"]}, _coverage) + held
 
 

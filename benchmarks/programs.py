@@ -145,10 +145,11 @@ class Ran:
 class Runs:
     """Runs programs of one interpreter, in a folder of their own."""
 
-    def __init__(self, python: str, folder: Path) -> None:
-        """Put programs and reports into ``folder``."""
+    def __init__(self, python: str, folder: Path, *, reports: bool = True) -> None:
+        """Put programs and reports into ``folder``; without ``reports`` leakagent has its defaults, and what it saw is not known."""
         self.python = python
         self.folder = folder
+        self.reports = reports
         self._number = 0
 
     def environment(self, variant: Variant, more: dict[str, str] | None = None) -> tuple[dict[str, str], Path]:
@@ -156,7 +157,9 @@ class Runs:
         self._number += 1
         report = self.folder / f"report-{self._number}.json"
         own = {name: value for name, value in os.environ.items() if not name.startswith(("LEAKAGENT", "_LEAKAGENT", "OTEL_"))}
-        own.update(PYTHONHASHSEED="0", LEAKAGENT_REPORT=f"json:{report}", XDG_RUNTIME_DIR=str(self.folder))
+        own.update(PYTHONHASHSEED="0", XDG_RUNTIME_DIR=str(self.folder))
+        if self.reports:
+            own["LEAKAGENT_REPORT"] = f"json:{report}"
         return {**own, **variant.environment, **(more or {})}, report
 
     def program(self, variant: Variant, text: str) -> Path:
@@ -273,7 +276,9 @@ def check_coverage(rows: Sequence[Row]) -> None:
     """Fail if leakagent did not see all: a tool that sees nothing costs nothing, and must not look good."""
     for row in rows:
         if row.coverage is not None and row.coverage != 1:
-            message = f"{row.workload}: {row.variant} saw {row.coverage:.3f} of what there was to see; the figure counts for nothing"
+            message = (
+                f"{row.workload}: {row.variant} saw {row.coverage:.3f} of what there was to see; the figure counts for nothing"
+            )
             raise SystemExit(message)
 
 
@@ -309,9 +314,13 @@ def main(doc: str, name: str, measure: Callable[[Runs, argparse.Namespace], list
         rows = measure(Runs(options.python, Path(folder)), options)
     check_coverage(rows)
     title = doc.splitlines()[0]
-    write(options.json, {"benchmark": name, "title": title, "about": _about(doc), **before, "rounds": options.rounds, "rows": rows})
-    print(f"{title}\nPython {before['python']}, {before['machine']}, load {before['load']}, rounds: {options.rounds}\n\n{table(rows)}\n")
+    write(
+        options.json, {"benchmark": name, "title": title, "about": _about(doc), **before, "rounds": options.rounds, "rows": rows}
+    )
+    print(
+        f"{title}\nPython {before['python']}, {before['machine']}, load {before['load']}, rounds: {options.rounds}\n\n{table(rows)}\n"
+    )
 
 
 def _about(doc: str) -> str:
-    return " ".join(doc.split("\n\n")[-1].split())
+    return " ".join(doc.rsplit("\n\n", maxsplit=1)[-1].split())

@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-CODES = {"python -c pass": "pass", "import asyncio": "import asyncio"}
+CODES = {
+    "python -c pass": "pass",
+    "import asyncio": "import asyncio",
+    "asyncio.run": "import asyncio\nasync def main(): pass\nasyncio.run(main())",
+}
 SHOW = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 HOOK = ("leakagent", "leakagent.pth", "leakagent.start", "_leakagent_start.py")
 
 
 def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
     """Return the rows."""
+    runs = Runs(runs.python, runs.folder, reports=False)
     rows: list[Row] = []
     for workload, code in CODES.items():
 
@@ -39,9 +44,7 @@ def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
         names = [name for name in VARIANTS if name not in {"set and done callback", "leakagent, level count"}]
         found, notes = alternate(chosen(names, gate=options.gate), options.rounds, one)
         rows += rows_of(found, notes, "ms", lambda ran: ran.figures)
-        samples: dict[str, list[float | None]] = {
-            name: [_instructions(runs, VARIANTS[name], ["-c", code])] for name in GATED
-        }
+        samples: dict[str, list[float | None]] = {name: [_instructions(runs, VARIANTS[name], ["-c", code])] for name in GATED}
         rows += compare(f"{workload}, instructions", "instructions", samples)
         rows.append(Row(f"{workload}: modules more", AGENT, len(_more(runs, code)), "modules"))
     return rows + _unset(runs)
@@ -80,7 +83,7 @@ def _unset(runs: Runs) -> list[Row]:
             shutil.copy(source / part, packages)
     samples: dict[str, list[float | None]] = {}
     for name, which in ((BARE, "none"), (AGENT, "hook"), (AGAIN, "none")):
-        samples[name] = [_instructions(Runs(pythons[which], runs.folder), VARIANTS[BARE], ["-c", "pass"])]
+        samples[name] = [_instructions(Runs(pythons[which], runs.folder, reports=False), VARIANTS[BARE], ["-c", "pass"])]
     return compare("python -c pass, LEAKAGENT unset, instructions", "instructions", samples)
 
 

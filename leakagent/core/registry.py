@@ -11,7 +11,6 @@ import itertools
 import os
 import sys
 import time
-import weakref
 
 from .records import DROPPED, FINISHED, LIVE, Record
 from .sites import capture_stack, creating_frame
@@ -113,6 +112,8 @@ class Registry:
         number = next(self._numbers)
         record = Record(number, kind, code, lasti, time.monotonic(), self.pid, name=name, stack=stack)
         if weak:
+            import weakref  # with all that it brings, 1 ms that a program without any resource does not pay
+
             record.ref = weakref.ref(resource, _Dropped(record))
         else:
             record.ref = lambda: resource
