@@ -314,7 +314,8 @@ class Agent:
     def main_has_ended(self) -> None:
         """Note what is there when the main thread has ended (`leakagent.shutdown.closing`)."""
         self.signals.main_has_ended = True
-        self._at_the_end(lambda: self.ending().note())
+        if not self._has_nothing_to_end():
+            self._at_the_end(lambda: self.ending().note())
 
     @guard.guarded("end of the program")
     def before_workers_join(self) -> None:
@@ -328,7 +329,8 @@ class Agent:
     def _wait_for_workers(self) -> None:
         # Workers that were not told to end can't be waited for.
         self._end_workers()
-        self.ending().wait_for_workers()
+        if not self._has_nothing_to_end():
+            self.ending().wait_for_workers()
 
     def _end_workers(self) -> None:
         if not self.busy_jobs:
@@ -348,7 +350,8 @@ class Agent:
         threading: Any = sys.modules.get("threading")
         return (
             self.child
-            and not (self.registry.totals() or guard.disabled or self._ending or self.telemetry or self._must_know_status())
+            and self.registry.is_unused()
+            and not (guard.disabled or self._ending or self.telemetry or self._must_know_status())
             and not (SERVERS | CLIENTS).intersection(self.parts)
             and not (state.number or state.is_asked or self.exit_status()[1] or (self.watch and self.watch.gone_since))
             and (threading is None or threading.active_count() == 1)

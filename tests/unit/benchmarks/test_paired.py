@@ -60,7 +60,7 @@ def test_no_verdict_within_the_noise(ratio: float, verdict: str) -> None:
 
 def test_the_noise_of_one_round_is_the_difference_of_the_two() -> None:
     rows = paired().compare("task", "instructions", {"bare": [1000.0], "leakagent": [1000.0], "bare again": [1010.0]})
-    assert {row.noise for row in rows} == {pytest.approx(0.01)}
+    assert [row.noise for row in rows] == pytest.approx([0.01] * 3)
 
 
 def test_the_noise_forgives_an_outlier_among_many_rounds_and_none_among_few() -> None:
