@@ -2,7 +2,7 @@
 
     python benchmarks/async_tree.py [--gate] [--json FILE]
 
-The benchmark's own classes, from the installed package, with four levels of six tasks in place of six; callgrind, what three turns take more than one. `none`
+The benchmark's own classes, from the installed package, with four levels of six tasks in place of six; callgrind, two turns after one that is not counted. `none`
 suspends and does nothing else, `cpu_io_mixed` computes and sleeps in turns. `saw` is the number of tasks in leakagent's report over the number made.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paired import AGAIN, AGENT, BARE, compare
-from programs import chosen, main
+from programs import BLOCK, chosen, main
 from times import RUN
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from paired import Row
     from programs import Runs
 
-FEW, MANY, LEVELS = 1, 3, 4
+TURNS, LEVELS = 2, 4
 
-PROGRAM = """\
+PROGRAM = (
+    BLOCK
+    + """\
 import asyncio, importlib.util, sys
 spec = importlib.util.spec_from_file_location("run_benchmark", {path!r})
 module = importlib.util.module_from_spec(spec)
@@ -35,10 +37,15 @@ async def main():
     await module.{tree}({arguments}).run()  # seeds the random numbers
 
 async def turns():
+    await _around()
+    gc.collect()
+    block.begin()
     for _ in range(int(sys.argv[1])): await _around()
+    block.end()
 
 asyncio.run(turns())
 """
+)
 
 TREES = {"none": "NoneAsyncTree", "cpu_io_mixed": "CpuIoMixedAsyncTree"}
 
@@ -57,7 +64,7 @@ def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
             seen, notes = {}, {}
             for name, variant in chosen((BARE, AGENT, "set and done callback", _OTEL, AGAIN), gate=options.gate).items():
                 text = PROGRAM.format(path=str(path), levels=LEVELS, tree=tree, arguments=arguments)
-                value, report = runs.slope(variant, runs.program(variant, text), FEW, MANY)
+                value, report = runs.per_turn(variant, runs.program(variant, text), TURNS)
                 samples[name] = [value]
                 if report:
                     seen[name] = report["totals"]["asyncio.task"]["created"] / _tasks()
@@ -71,8 +78,8 @@ _OTEL = "opentelemetry-instrumentation"
 
 
 def _tasks() -> int:
-    """Return how many tasks the larger run makes: each level six times as many as the one above, and what `asyncio.run` makes."""
-    return MANY * sum(int(6**level) for level in range(1, LEVELS + 1)) + RUN
+    """Return how many tasks a run makes: each level six times as many as the one above, and what `asyncio.run` makes."""
+    return (1 + TURNS) * sum(int(6**level) for level in range(1, LEVELS + 1)) + RUN
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paired import AGAIN, AGENT, BARE, compare
-from programs import VARIANTS, Runs, alternate, chosen, main, rows_of
+from programs import BLOCK, VARIANTS, Runs, alternate, chosen, main, rows_of
 
 if TYPE_CHECKING:
     import argparse
@@ -77,7 +77,9 @@ if __name__ == "__main__":
     print(json.dumps(figures))
 """
 
-JOBS = """\
+JOBS = (
+    BLOCK
+    + """\
 import asyncio, sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -86,8 +88,13 @@ async def main():
 
 asyncio.run(_around())
 with ThreadPoolExecutor(1) as pool:
+    for _ in range(200): pool.submit(abs, 1).result()
+    gc.collect()
+    block.begin()
     for _ in range(int(sys.argv[1])): pool.submit(abs, 1).result()
+    block.end()
 """
+)
 COUNTED = (BARE, AGENT, "opentelemetry-instrumentation", AGAIN)
 
 
@@ -117,7 +124,7 @@ def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
     samples: dict[str, list[float | None]] = {}
     for name, variant in chosen(COUNTED, gate=options.gate).items():
         is_there = variant.is_installed()
-        samples[name] = [plain.slope(variant, runs.program(variant, JOBS), 1_000, 3_000)[0] if is_there else None]
+        samples[name] = [plain.per_turn(variant, runs.program(variant, JOBS), 2_000)[0] if is_there else None]
     return rows + compare("submit and result, instructions", "instructions", samples)
 
 

@@ -124,6 +124,9 @@ VARIANTS = {
 #: The variants that a gate needs.
 GATED = (BARE, AGENT, AGAIN)
 
+#: Lines that give a program its ``block``.
+BLOCK = 'import ctypes, gc, os; block = ctypes.CDLL(os.environ["BENCH_BLOCK"])\n'
+
 RUNNER = "async def _around():\n    {inside}\n"
 
 
@@ -190,11 +193,23 @@ class Runs:
         problem = "" if process.returncode == 0 else f"failed: {(told or ['no output'])[-1][:80]}"
         return Ran(figures, usage.ru_utime + usage.ru_stime, wall, seen, problem)
 
-    def instructions(self, variant: Variant, command: Sequence[str | Path]) -> tuple[int | None, dict[str, Any]]:
-        """Run a command of the interpreter under callgrind; return its instructions and leakagent's report."""
+    def instructions(
+        self, variant: Variant, command: Sequence[str | Path], *, block: bool = False
+    ) -> tuple[int | None, dict[str, Any]]:
+        """Run a command of the interpreter under callgrind; return its instructions and leakagent's report.
+
+        Args:
+            variant: The tool.
+            command: Arguments of the interpreter.
+            block: Count only from ``block.begin()`` to ``block.end()`` of the program (`BLOCK`).
+
+        """
         environment, report = self.environment(variant)
+        options = [f"--instr-atstart={'no' if block else 'yes'}", "--callgrind-out-file=/dev/null"]
+        if block:
+            environment["BENCH_BLOCK"] = str(self._library())
         ran = subprocess.run(
-            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", self.python, *command],
+            ["valgrind", "--tool=callgrind", *options, self.python, *command],
             env=environment,
             cwd=self.folder,
             capture_output=True,
@@ -206,11 +221,17 @@ class Runs:
         seen = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
         return (int(found[1]) if found and ran.returncode == 0 else None), seen
 
-    def slope(self, variant: Variant, path: Path, few: int, many: int) -> tuple[float | None, dict[str, Any]]:
-        """Return instructions for each of a program's turns: what many take more than few, so that start-up drops out."""
-        low, _ = self.instructions(variant, [path, str(few)])
-        high, report = self.instructions(variant, [path, str(many)])
-        return (None if low is None or high is None else (high - low) / (many - few)), report
+    def per_turn(self, variant: Variant, path: Path, turns: int, *words: str) -> tuple[float | None, dict[str, Any]]:
+        """Return instructions for each turn of a program that makes as many as its first argument says, in a block."""
+        found, report = self.instructions(variant, [path, str(turns), *words], block=True)
+        return (None if found is None else found / turns), report
+
+    def _library(self) -> Path:
+        path = self.folder / "block.so"
+        if not path.exists():
+            source = Path(__file__).resolve().parent / "block.c"
+            subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", path, source], check=True)
+        return path
 
 
 def chosen(names: Sequence[str], *, gate: bool) -> dict[str, Variant]:

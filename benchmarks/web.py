@@ -2,8 +2,8 @@
 
     python benchmarks/web.py [--rounds N] [--gate] [--json FILE]
 
-`plain` answers at once, `fan` starts three tasks for each request. Instructions are those of server and client in one process, what 600 requests take
-more than 200 (callgrind). CPU time is the server's per request, under wrk (one thread, eight connections, three seconds), in alternated rounds;
+`plain` answers at once, `fan` starts three tasks for each request. Instructions are those of server and client in one process, 400 requests after
+100 that are not counted (callgrind). CPU time is the server's per request, under wrk (one thread, eight connections, three seconds), in alternated rounds;
 `req/s` and `p99` are wrk's. `saw` is the number of tasks in leakagent's report over the number made.
 """
 
@@ -20,7 +20,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 from paired import AGAIN, AGENT, BARE, compare
-from programs import VARIANTS, Ran, Runs, alternate, chosen, main, rows_of
+from programs import BLOCK, VARIANTS, Ran, Runs, alternate, chosen, main, rows_of
 
 if TYPE_CHECKING:
     import argparse
@@ -68,17 +68,24 @@ asyncio.run(_around())
 )
 
 ALONE = (
-    APP
+    BLOCK
+    + APP
     + """
 async def main():
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", loop="asyncio"))
     serving = asyncio.create_task(server.serve())
     while not server.started: await asyncio.sleep(0.01)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.servers[0].sockets[0].getsockname()[1])
-    for _ in range(int(sys.argv[2])):
-        writer.write(f"GET /{sys.argv[1]} HTTP/1.1\\r\\nHost: bench\\r\\n\\r\\n".encode())
-        head = await reader.readuntil(b"\\r\\n\\r\\n")
-        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+    async def ask(times):
+        for _ in range(times):
+            writer.write(f"GET /{sys.argv[2]} HTTP/1.1\\r\\nHost: bench\\r\\n\\r\\n".encode())
+            head = await reader.readuntil(b"\\r\\n\\r\\n")
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+    await ask(100)
+    gc.collect()
+    block.begin()
+    await ask(int(sys.argv[1]))
+    block.end()
     writer.close()
     server.should_exit = True
     await serving
@@ -90,7 +97,7 @@ PATHS = {"plain": 1, "fan": 4}
 """Path -> tasks that a request makes: uvicorn's own and those of the handler."""
 
 WRK = ("-t1", "-c8", "-d3s", "--latency")
-FEW, MANY = 200, 600
+REQUESTS = 400
 LIMIT = 60.0
 
 
@@ -152,12 +159,10 @@ def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
         samples: dict[str, list[float | None]] = {}
         seen = {}
         for name, variant in chosen(counted, gate=options.gate).items():
-            program = runs.program(variant, ALONE)
-            low, _ = runs.instructions(variant, [program, path, str(FEW)])
-            high, report = runs.instructions(variant, [program, path, str(MANY)])
-            samples[name] = [None if low is None or high is None else (high - low) / (MANY - FEW)]
+            value, report = runs.per_turn(variant, runs.program(variant, ALONE), REQUESTS, path)
+            samples[name] = [value]
             if report:
-                seen[name] = min(1.0, report["totals"]["asyncio.task"]["created"] / (MANY * tasks))
+                seen[name] = min(1.0, report["totals"]["asyncio.task"]["created"] / ((100 + REQUESTS) * tasks))
         rows += compare(f"{path}, instructions", "instructions", samples, coverage=seen)
     if options.gate:
         return rows
