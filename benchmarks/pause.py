@@ -2,8 +2,8 @@
 
     python benchmarks/pause.py [--rounds N] [--gate] [--json FILE]
 
-"In a collection": milliseconds from the first to the last of the garbage collector's callbacks, which is what other callbacks than the
-program's own two take; the longest of ten full collections. "Between two turns": the longest time between two turns of a loop that has nothing else
+"In a collection": the thread's CPU time from the first to the last of the garbage collector's callbacks, which is what other callbacks than
+the program's own two take; the longest of ten full collections. "Between two turns": the longest time between two turns of a loop that has nothing else
 to do, in three seconds without any collection, while leakagent looks for stalled tasks every quarter of a second; what the system does to a thread
 in that time is in it as well.
 """
@@ -31,9 +31,9 @@ LIVE = {live}
 begun, seconds = [0.0], []
 
 def first(phase, _info):
-    begun[0] = time.perf_counter()
+    begun[0] = time.thread_time()
 def last(phase, _info):
-    took = time.perf_counter() - begun[0]
+    took = time.thread_time() - begun[0]
     if phase == "start": seconds.append(took)
     else: seconds[-1] += took
 

@@ -17,11 +17,8 @@ import time
 from leakagent import guard
 from leakagent.core import findings as f
 from leakagent.core.records import SUBPROCESS
-from leakagent.processes import ledger
-from leakagent.processes.identity import is_running, look, words_of
+from leakagent.core.sites import outside_of_constructors
 from leakagent.shutdown import interpreter
-
-from .executors import outside_of_constructors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,6 +98,10 @@ class Subprocesses:
         return tell
 
     def _note(self, popen: Any, frame: FrameType | None) -> None:  # noqa: ANN401
+        # Here and not at the top: asyncio imports subprocess, and most of its programs start no process.
+        from leakagent.processes import ledger
+        from leakagent.processes.identity import look, words_of
+
         seen = look(popen.pid)
         if len(self._records) >= self._limit:
             self.alive()
@@ -133,6 +134,8 @@ class Subprocesses:
     def alive(self) -> list[Record]:
         """Return the records of children that still run; those that somebody has waited for are finished."""
         left = []
+        if self._records:
+            from leakagent.processes.identity import look
         for record in list(self._records):
             popen = record.resource()
             ended = popen is not None and popen.returncode is not None
@@ -164,6 +167,8 @@ class Subprocesses:
 
     def end(self, records: list[Record], seconds: float) -> dict[int, str]:
         """End children: ask, wait, kill; for each record the action of `leakagent.core.findings`."""
+        from leakagent.processes.identity import is_running
+
         done: dict[int, str] = {}
         for action, number, wait in ((f.TERMINATED, _TERM, seconds), (f.KILLED, _KILL, 1.0)):
             left = [record for record in records if record.id not in done]
@@ -193,6 +198,8 @@ class Subprocesses:
 
 
 def _outlives(record: Record) -> bool:
+    from leakagent.processes.identity import look
+
     seen = look(record.detail["pid"])
     if seen is None or record.detail["told"] or record.detail["piped"]:
         return False
