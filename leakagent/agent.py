@@ -347,8 +347,11 @@ class Agent:
 
     def _has_nothing_to_end(self) -> bool:
         """Say whether this is a child that has made nothing: most are, and their end takes no longer than without the agent."""
+        return bool(guard.call("end of the program", self._made_nothing))
+
+    def _made_nothing(self) -> bool:
         threading: Any = sys.modules.get("threading")
-        return (
+        return bool(
             self.child
             and self.registry.is_unused()
             and not (guard.disabled or self._ending or self.telemetry or self._must_know_status())
