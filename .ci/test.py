@@ -579,7 +579,9 @@ def bench_gate(arguments: list[str]) -> int:
 
 def _measured(script: str, arguments: list[str]) -> int:
     if not shutil.which("valgrind"):
-        message = "there is no valgrind on the PATH, which counts instructions (Debian package valgrind; wrk for the web benchmark)"
+        message = (
+            "there is no valgrind on the PATH, which counts instructions (Debian package valgrind; wrk for the web benchmark)"
+        )
         raise CannotError(message)
     return _run_script(f"benchmarks/{script}.py", arguments, "bench")
 
@@ -640,7 +642,17 @@ def _pin(path: Path, names: dict[str, list[str]], pythons: list[Python]) -> None
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "faults": faults, "bench": bench, "bench-gate": bench_gate, "wheel": wheel, "pin": pin}
+COMMANDS = {
+    "check": check,
+    "test": test,
+    "demo": demo,
+    "corpus": corpus,
+    "faults": faults,
+    "bench": bench,
+    "bench-gate": bench_gate,
+    "wheel": wheel,
+    "pin": pin,
+}
 
 
 def main() -> int:

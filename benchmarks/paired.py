@@ -137,12 +137,12 @@ def _mean(pair: Sequence[float | None]) -> float | None:
 
 
 def judge(value: float | None, target: float, noise: float) -> str:
-    """Say whether a figure meets its target; a miss that is smaller than the noise is none, nor is it met."""
+    """Say whether a figure meets its target; there is no verdict where it is nearer to it than the noise."""
     if value is None:
         return NO_FIGURE
-    if value <= target:
-        return MET
-    return MISSED if value - noise > target else UNDECIDED
+    if noise and abs(value - target) <= noise:
+        return UNDECIDED
+    return MET if value <= target else MISSED
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gate import TARGETS, checked
-from paired import AGAIN, AGENT, BARE, read, table
+from paired import AGAIN, AGENT, BARE, MET, read, table
 from programs import RESULTS
 
 if TYPE_CHECKING:
@@ -77,12 +77,9 @@ def write() -> None:
 def _targets(results: dict[str, dict[str, Any]]) -> str:
     lines = ["| measure | allowed | leakagent | noise | |", "|---|---:|---:|---:|---|"]
     for target in TARGETS:
-        verdict, line = checked(target, results)
-        figure, allowed, noise = line.removeprefix(f"{target.benchmark}: {target.workload}: ").rpartition(": ")[0].split(", ")[:3]
-        shown = verdict if verdict == "met" else f"**{verdict}**"
-        lines.append(
-            f"| {target.benchmark}: {target.workload} | {allowed.removeprefix('allowed ')} | {figure} | {noise.removeprefix('noise ')} | {shown} |"
-        )
+        check = checked(target, results)
+        shown = check.verdict if check.verdict == MET else f"**{check.verdict}**"
+        lines.append(f"| {target.benchmark}: {target.workload} | {check.allowed} | {check.figure} | ±{check.noise} | {shown} |")
     return "\n".join([*lines, ""])
 
 
