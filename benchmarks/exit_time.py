@@ -1,14 +1,13 @@
-"""Time from a program's last line to its end.
+"""CPU time from a program's last line to its end.
 
     python benchmarks/exit_time.py [--rounds N] [--gate] [--json FILE]
 
-Clean programs leave nothing behind; the others leave what leakagent has to close and to tell. Wall-clock time of alternated runs. How programs end that hang
-without leakagent is in `exit-matrix.md` (``python benchmarks/exit.py``).
+Clean programs leave nothing behind; the others leave what leakagent has to close and to tell. CPU time, which other programs of the machine don't change;
+how long programs wait at their end, and which hang without leakagent, is in `exit-matrix.md` (``python benchmarks/exit.py``).
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from paired import AGAIN, AGENT, BARE
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from paired import Row
     from programs import Variant
 
-MARK = "\nimport json, time; print(json.dumps({'last': time.monotonic()}), flush=True)\n"
+MARK = "\nimport json, time; print(json.dumps({'cpu': time.process_time()}), flush=True)\n"
 
 _ASYNCIO = (
     "import asyncio\nasync def nothing(): pass\nasync def main():\n    await asyncio.create_task(nothing())\nasyncio.run(main())"
@@ -54,8 +53,7 @@ def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
 
         def one(_name: str, variant: Variant, workload: str = workload, text: str = text) -> Ran:
             ran = runs.run(variant, [runs.program(variant, text + MARK)])
-            # CLOCK_MONOTONIC is the same in all processes of a Linux system.
-            return Ran({workload: (time.monotonic() - ran.figures["last"]) * 1000}, ran.cpu, ran.wall, ran.report, ran.problem)
+            return Ran({workload: (ran.cpu - ran.figures["cpu"]) * 1000}, ran.cpu, ran.wall, ran.report, ran.problem)
 
         found, notes = alternate(chosen((BARE, AGENT, AGAIN), gate=options.gate), options.rounds, one)
         rows += rows_of(found, notes, "ms", lambda ran: ran.figures)

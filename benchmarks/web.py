@@ -164,13 +164,17 @@ def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
             if report:
                 seen[name] = min(1.0, report["totals"]["asyncio.task"]["created"] / ((100 + REQUESTS) * tasks))
         rows += compare(f"{path}, instructions", "instructions", samples, coverage=seen)
-    if options.gate:
-        return rows
+    return rows if options.gate else rows + under_wrk(runs, options.rounds)
+
+
+def under_wrk(runs: Runs, rounds: int) -> list[Row]:
+    """Return the rows of the server under wrk; none where that is not installed."""
+    rows: list[Row] = []
     if not shutil.which("wrk"):
         print("wrk is not installed (Debian package wrk): no CPU time, requests per second and latencies", file=sys.stderr)
         return rows
     names = [name for name in VARIANTS if name not in {"asyncio debug", "pyleak", "aiomonitor"}]
-    found, notes = alternate(chosen(names, gate=False), options.rounds, lambda _name, variant: serve(runs, variant))
+    found, notes = alternate(chosen(names, gate=False), rounds, lambda _name, variant: serve(runs, variant))
     for text, unit in (("CPU", "us"), ("req/s", "req/s"), ("p99", "ms")):
         rows += rows_of(found, notes, unit, lambda ran, text=text: _part(text, ran), _coverage)  # type: ignore[misc]
     return rows
