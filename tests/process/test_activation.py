@@ -195,7 +195,7 @@ def work():
     leave = os._exit
     def show():
         print(sorted(set(sys.modules) - before), flush=True)
-    def shown(status):  # a forked child has no exit handlers
+    def shown(status):  # a forked child runs no exit handlers before 3.13
         show()
         leave(status)
     os._exit = shown
@@ -214,7 +214,9 @@ def test_a_child_that_makes_nothing_loads_nothing_for_its_end(
     python: Callable[..., object], program: Callable[..., Path], method: str
 ) -> None:
     ran = python(program(CHILD.format(method=method)), env={"LEAKAGENT": "1"})
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "[]\n[]\n", ""), ran
+    lines = ran.stdout.splitlines()
+    assert (ran.returncode, set(lines), ran.stderr) == (0, {"[]"}, ""), ran
+    assert len(lines) >= 2
 
 
 @pytest.mark.parametrize("value", ["0", "false", "off", "no", ""])
