@@ -48,6 +48,8 @@ TARGETS = (
     Target("memory", "a live task", 24, "difference", "B"),
     Target("memory", "finished tasks held, at once", 0, "difference", "tasks"),
     Target("memory", "finished tasks held, one turn later", 0, "value", "tasks"),
+    Target("scale", "churn, 1k", 1.1),
+    Target("scale", "churn, 100k", 1.1),
     Target("otel", "calls in 10,000 tasks", 0, "value", "calls"),
     Target("web", "plain, instructions", 1.02),
     Target("web", "fan, instructions", 1.02),

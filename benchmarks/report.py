@@ -71,7 +71,7 @@ def write() -> None:
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     body = "\n".join(parts).strip()
-    DOCUMENT.write_text(f"{before.rstrip()}\n\n{BEGIN}\n\n{body}\n\n{END}\n{after.lstrip()}".lstrip(), encoding="utf-8")
+    DOCUMENT.write_text(f"{before.rstrip()}\n\n{BEGIN}\n\n{body}\n\n{END}\n\n{after.lstrip()}".lstrip(), encoding="utf-8")
 
 
 def _targets(results: dict[str, dict[str, Any]]) -> str:
