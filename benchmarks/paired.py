@@ -6,7 +6,8 @@ Each round therefore runs every variant once, forwards and backwards in turns, w
 
 The noise is how far the two bare programs, which are the same, seem to be apart: the ends of the interval in which the median of their
 ratios lies with 95 % certainty (order statistics of the sign test: no assumption about how the figures are spread).  What
-differs from 1 by less than that has no verdict.  With one round, as for instruction counts, it is the plain difference of the two.
+differs from 1 by less than that has no verdict.  With fewer than six rounds it is the largest difference of the two; with one, as for instruction
+counts, their difference.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ INTRODUCTION = """\
 with one line for each target that is missed.
 
 **How to read it.** Every figure but those of the bare program is the median of the ratios to the bare program in the same round; the bare program runs
-twice in each round. The last line is the noise: the ratio of these two, which are the same program, lies within it with 95 % certainty. **A
+twice in each round. The last line is the noise: the ratio of these two, which are the same program, lies within it with 95 % certainty (with fewer than six rounds: the largest difference of any of them). **A
 difference that is smaller than the noise is none.** `saw` is what leakagent's report counts over what there was to count: a tool that does not see a thing
 costs nothing there. Tools that trace requests or keep stacks do more than leakagent, so their rows are not the same work.
 """
