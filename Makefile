@@ -21,6 +21,12 @@ downstream:
 faults:
 	@$(PYTHON) .ci/test.py faults
 
+bench:
+	@$(PYTHON) .ci/test.py bench
+
+bench-gate:
+	@$(PYTHON) .ci/test.py bench-gate
+
 matrix:
 	@$(PYTHON) tests/matrix/run.py
 

@@ -8,6 +8,8 @@
     python .ci/test.py downstream    other people's test suites with and without the agent; writes docs/downstream.md
     python .ci/test.py docs          build the documentation into .site/, warnings are errors
     python .ci/test.py browser       open a real HTML report in headless Chromium, and keep the picture for the documentation
+    python .ci/test.py bench [NAME]  the benchmarks (needs the Debian packages valgrind and wrk): tables, results.json, docs/benchmarks.md
+    python .ci/test.py bench-gate    one line for each target that is missed
     python .ci/test.py wheel         build the wheel into dist/
     python .ci/test.py pin           write .ci/constraints*.txt: today's versions of all that pyproject.toml requires
 
@@ -68,10 +70,11 @@ ENVIRONMENTS = {
     "demo": ["demo"],
     "docs": ["docs"],
     "check": ["dev"],
+    "bench": ["bench"],
 }
 
 #: Environments whose versions contradict those of the others.
-APART = ("older",)
+APART = ("older", "bench")
 
 #: Environments of the application tests, and what runs in them.
 APPLICATIONS = {
@@ -581,10 +584,29 @@ def downstream(arguments: list[str]) -> int:
         return pythons[0].run("tests/downstream/recipes.py", "--wheel", str(build_wheel(Path(folder))), *wanted)
 
 
-def _run_script(script: str, arguments: list[str]) -> int:
+def bench(arguments: list[str]) -> int:
+    """Run benchmarks, all by default."""
+    return _measured("all", arguments)
+
+
+def bench_gate(arguments: list[str]) -> int:
+    """Measure what there are targets for, and fail if one is missed."""
+    return _measured("gate", arguments)
+
+
+def _measured(script: str, arguments: list[str]) -> int:
+    if not shutil.which("valgrind"):
+        message = (
+            "there is no valgrind on the PATH, which counts instructions (Debian package valgrind; wrk for the web benchmark)"
+        )
+        raise CannotError(message)
+    return _run_script(f"benchmarks/{script}.py", arguments, "bench")
+
+
+def _run_script(script: str, arguments: list[str], name: str = "apps") -> int:
     here = next(iter(find_pythons([APPS_VERSION])), this_python())
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
-        python = stack.enter_context(installed(here, "apps", build_wheel(Path(folder))))
+        python = stack.enter_context(installed(here, name, build_wheel(Path(folder))))
         return python.run(script, *arguments)
 
 
@@ -663,6 +685,8 @@ COMMANDS = {
     "downstream": downstream,
     "docs": docs,
     "browser": browser,
+    "bench": bench,
+    "bench-gate": bench_gate,
     "wheel": wheel,
     "pin": pin,
 }

@@ -405,7 +405,8 @@ class Agent:
     def main_has_ended(self) -> None:
         """Note what is there when the main thread has ended (`leakagent.shutdown.closing`)."""
         self.signals.main_has_ended = True
-        self._at_the_end(lambda: self.ending().note())
+        if not self._has_nothing_to_end():
+            self._at_the_end(lambda: self.ending().note())
 
     @guard.guarded("end of the program")
     def before_workers_join(self) -> None:
@@ -419,7 +420,8 @@ class Agent:
     def _wait_for_workers(self) -> None:
         # Workers that were not told to end can't be waited for.
         self._end_workers()
-        self.ending().wait_for_workers()
+        if not self._has_nothing_to_end():
+            self.ending().wait_for_workers()
 
     def _end_workers(self) -> None:
         if not self.busy_jobs:
@@ -431,7 +433,24 @@ class Agent:
     def before_join(self) -> None:
         """Prepare the join of the other threads; in a child of multiprocessing, which has no exit handlers, end as well."""
         self._main_ended = self.signals.main_has_ended = True
-        self._at_the_end(lambda: self.ending().before_join(self.last if interpreter.is_multiprocessing_child() else None))
+        if not self._has_nothing_to_end():
+            self._at_the_end(lambda: self.ending().before_join(self.last if interpreter.is_multiprocessing_child() else None))
+
+    def _has_nothing_to_end(self) -> bool:
+        """Say whether this is a child that has made nothing: most are, and their end takes no longer than without the agent."""
+        return bool(guard.call("end of the program", self._made_nothing))
+
+    def _made_nothing(self) -> bool:
+        threading: Any = sys.modules.get("threading")
+        return bool(
+            self.child
+            and self.registry.is_unused()
+            and not (guard.disabled or self._ending or self.telemetry or self._must_know_status())
+            and not SERVERS.intersection(self.parts)
+            and not any(part.is_used() for part in self.clients().values())
+            and not (state.number or state.is_asked or self.exit_status()[1] or (self.watch and self.watch.gone_since))
+            and (threading is None or threading.active_count() == 1)
+        )
 
     @guard.guarded("end of the program")
     def last(self) -> None:
@@ -439,12 +458,13 @@ class Agent:
         self.signals.main_has_ended = True
         guard.call("watcher", watcher.end)
         guard.call("live", self._end_live)
-        if (
+        is_needed = (
             guard.call("end of the program", self._is_used) is not False
             or self._must_know_status()
             or state.number
             or self.telemetry is not None
-        ):
+        )
+        if is_needed and not self._has_nothing_to_end():
             self._at_the_end(lambda: self.ending().last())
         guard.call(noticer.part, noticer.end)
 
@@ -548,9 +568,17 @@ def _working_folder() -> str:
         return ""
 
 
+def _load_for_children() -> None:
+    """Load what the end of every child needs, once here and not in every child (5 ms of 8 that a forked child took longer)."""
+    from . import ending  # noqa: F401
+    from .processes import parent_watch  # noqa: F401
+
+
 @guard.guarded("fork")
 def _before_fork() -> None:
     if _current:
+        if _current[0].parts:
+            guard.call("fork", _load_for_children)
         if _current[0].watch is not None:
             guard.call("parent watch", _current[0].watch.before_fork)
         guard.call("fork", _current[0].signals.before_fork)

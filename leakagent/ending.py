@@ -6,7 +6,6 @@ import _thread
 import os
 import sys
 import time
-from contextlib import suppress
 
 from . import __version__, config, guard, leftovers
 from .core import findings as f
@@ -214,8 +213,10 @@ class Ending:
                 loop.call_later(LOOK_AFTER, guard.call, "event loops", stop, loop, pending)
 
         for loop in stalls.loops.running():
-            with suppress(RuntimeError):  # closed in this moment
+            try:  # noqa: SIM105 - on 3.10 contextlib would be loaded for it
                 loop.call_soon_threadsafe(guard.call, "event loops", end, loop)
+            except RuntimeError:  # closed in this moment
+                pass
 
     # -- the forced end, called by the watchdog in its own thread ----------------------------------------------------
 

@@ -91,6 +91,12 @@ class Registry:
             self.settle()
         return {kind: counts.as_totals() for kind, counts in sorted(self.counts.items())}
 
+    def is_unused(self) -> bool:
+        """Say whether nothing was created."""
+        if self.settle is not None:
+            self.settle()
+        return not any(counts.created for counts in self.counts.values())
+
     def add(  # noqa: PLR0913 - what a note needs
         self,
         kind: str,

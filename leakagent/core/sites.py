@@ -142,6 +142,15 @@ def creating_frame(frame: FrameType | None) -> FrameType | None:
     return last
 
 
+def outside_of_constructors(frame: FrameType | None, resource: object) -> FrameType | None:
+    """Walk over the constructors of subclasses: the site is where the object was asked for."""
+    while frame is not None and frame.f_code.co_name == "__init__" and frame.f_code.co_argcount:
+        if frame.f_locals.get(frame.f_code.co_varnames[0]) is not resource or frame.f_back is None:
+            break
+        frame = frame.f_back
+    return frame
+
+
 def passes_on(frame: FrameType) -> bool:
     """Say whether a frame only passes a creation on."""
     name = frame.f_globals.get("__name__")

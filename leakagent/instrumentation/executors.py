@@ -20,6 +20,7 @@ import weakref
 
 from leakagent import guard
 from leakagent.core.records import PROCESS_POOL, THREAD_POOL
+from leakagent.core.sites import outside_of_constructors
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.closing import GIVEN_UP, QUIET_SHARE, wait_like_python
 from leakagent.shutdown.signals import state
@@ -210,12 +211,3 @@ class Executors:
 
 def _asked_to_end(exc_type: Any) -> bool:  # noqa: ANN401
     return exc_type is not None and issubclass(exc_type, (KeyboardInterrupt, *([SystemExit] if state.number else [])))
-
-
-def outside_of_constructors(frame: FrameType | None, resource: object) -> FrameType | None:
-    """Walk over the constructors of subclasses: the site is where the object was asked for."""
-    while frame is not None and frame.f_code.co_name == "__init__" and frame.f_code.co_argcount:
-        if frame.f_locals.get(frame.f_code.co_varnames[0]) is not resource or frame.f_back is None:
-            break
-        frame = frame.f_back
-    return frame

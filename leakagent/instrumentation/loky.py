@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from leakagent import guard
 from leakagent.core.records import PROCESS_POOL
+from leakagent.core.sites import outside_of_constructors
 from leakagent.shutdown import interpreter
-
-from .executors import outside_of_constructors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,9 +17,8 @@ import sys
 
 from leakagent import guard
 from leakagent.core.records import SHARED_MEMORY
+from leakagent.core.sites import outside_of_constructors
 from leakagent.shutdown import interpreter
-
-from .executors import outside_of_constructors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,11 +17,8 @@ import time
 from leakagent import guard
 from leakagent.core import findings as f
 from leakagent.core.records import SUBPROCESS
-from leakagent.processes import ledger
-from leakagent.processes.identity import is_running, look, words_of
+from leakagent.core.sites import outside_of_constructors
 from leakagent.shutdown import interpreter
-
-from .executors import outside_of_constructors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,6 +116,10 @@ class Subprocesses:
         return len(new)
 
     def _keep(self, record: Record, popen: Any, program: str) -> None:  # noqa: ANN401
+        # Here and not at the top: asyncio imports subprocess, and most of its programs start no process.
+        from leakagent.processes import ledger
+        from leakagent.processes.identity import look
+
         seen = look(popen.pid)
         record.detail.update(pid=popen.pid, start=seen.start if seen else "", told=False, piped=popen.stdin is not None)
         self._records.append(record)
@@ -145,6 +146,8 @@ class Subprocesses:
     def alive(self) -> list[Record]:
         """Return the records of children that still run; those that somebody has waited for are finished."""
         left = []
+        if self._records:
+            from leakagent.processes.identity import look
         for record in list(self._records):
             popen = record.resource()
             ended = popen is not None and popen.returncode is not None
@@ -176,6 +179,8 @@ class Subprocesses:
 
     def end(self, records: list[Record], seconds: float) -> dict[int, str]:
         """End children: ask, wait, kill; for each record the action of `leakagent.core.findings`."""
+        from leakagent.processes.identity import is_running
+
         done: dict[int, str] = {}
         for action, number, wait in ((f.TERMINATED, _TERM, seconds), (f.KILLED, _KILL, 1.0)):
             left = [record for record in records if record.id not in done]
@@ -205,6 +210,8 @@ class Subprocesses:
 
 
 def _outlives(record: Record) -> bool:
+    from leakagent.processes.identity import look
+
     seen = look(record.detail["pid"])
     if seen is None or record.detail["told"] or record.detail["piped"]:
         return False
@@ -212,7 +219,11 @@ def _outlives(record: Record) -> bool:
 
 
 def _program_of(popen: Any) -> str:  # noqa: ANN401 - a Popen, or asyncio's Process
-    return _program(popen.args) if hasattr(popen, "args") else _program(words_of(popen.pid))
+    if hasattr(popen, "args"):
+        return _program(popen.args)
+    from leakagent.processes.identity import words_of
+
+    return _program(words_of(popen.pid))
 
 
 def _program(args: Any) -> str:  # noqa: ANN401 - whatever `subprocess` takes

@@ -30,7 +30,6 @@ from __future__ import annotations
 import _thread
 import os
 import time
-from contextlib import suppress
 
 from leakagent import guard
 from leakagent.watcher import Watcher
@@ -108,8 +107,10 @@ class Noticer(Watcher):
             if self._writing < 0:
                 return previous
             if args and args[0] == -1:
-                with suppress(OSError, ValueError):  # the program has closed it
+                try:  # noqa: SIM105 - contextlib brings functools and collections with it
                     original(self._writing, warn_on_full_buffer=False)
+                except (OSError, ValueError):  # the program has closed it
+                    pass
             return -1 if previous == self._writing else previous
 
         return set_wakeup_fd
@@ -173,8 +174,10 @@ class Noticer(Watcher):
     def wake(self) -> None:
         """Get the thread out of its ``read``."""
         if self._writing >= 0:
-            with suppress(OSError):  # the program has closed it
+            try:  # noqa: SIM105 - contextlib brings functools and collections with it
                 os.write(self._writing, b"\0")
+            except OSError:  # the program has closed it
+                pass
 
     def end(self) -> None:
         """End the thread for good, and give the descriptor back."""
@@ -194,8 +197,10 @@ class Noticer(Watcher):
             return
         self._reading = self._writing = -1
         for descriptor in (reading, writing):
-            with suppress(OSError):  # the program was first
+            try:  # noqa: SIM105 - contextlib brings functools and collections with it
                 os.close(descriptor)
+            except OSError:  # the program was first
+                pass
 
 
 def _moved_up(descriptor: int) -> int:

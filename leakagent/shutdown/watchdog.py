@@ -12,7 +12,6 @@ import _thread
 import os
 import sys
 import time
-from contextlib import suppress
 
 from .closing import in_time
 
@@ -95,8 +94,10 @@ class Watchdog:
         line = f"leakagent: {what} took longer than {seconds:g} s and is cut off here:\n"
         show = (lambda: os.write(2, line.encode()), _dump_stacks) if what else ()
         for step in (*show, self._end.last_words, _flush):
-            with suppress(Exception):
+            try:
                 step()
+            except Exception:  # noqa: BLE001, S112 - the next one is to be tried whatever happens; contextlib is not loaded for it
+                continue
 
 
 def _dump_stacks() -> None:

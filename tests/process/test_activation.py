@@ -167,6 +167,58 @@ def test_what_the_agent_imports_at_start(python: Callable[..., object]) -> None:
     assert added <= ALLOWED
 
 
+#: Programs that use what the agent looks at, to their clean end.
+USES = {
+    "asyncio": "import asyncio\nasync def main(): pass\nasyncio.run(main())",
+    "threads": "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(1) as pool: pool.submit(abs, 1).result()",
+    "fork": "import multiprocessing\np = multiprocessing.get_context('fork').Process(target=abs, args=(1,))\np.start()\np.join()",
+    "subprocess": "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'pass'], check=True)",
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_nothing_is_imported_that_the_program_does_not_import(python: Callable[..., object], use: str) -> None:
+    show = "import atexit, sys\n@atexit.register\ndef show(): print(*sys.modules)\n"
+    runs = [python("-c", show + USES[use], env=env) for env in ({}, {"LEAKAGENT": "1"})]
+    without, with_agent = (set(ran.stdout.split()) for ran in runs)
+    assert "leakagent.ending" in with_agent
+    added = {name for name in with_agent - without if not name.startswith("leakagent")}
+    # Of the C level, without a file: the collector's interface, and the codec of what is written into the ledger.
+    assert added <= ALLOWED | {"gc", "encodings.ascii"}, added
+
+
+CHILD = """\
+import atexit, multiprocessing, os, sys
+
+def work():
+    before = set(sys.modules)
+    leave = os._exit
+    def show():
+        print(sorted(set(sys.modules) - before), flush=True)
+    def shown(status):  # a forked child runs no exit handlers before 3.13
+        show()
+        leave(status)
+    os._exit = shown
+    atexit.register(show)
+
+if __name__ == "__main__":
+    for _ in range(2):
+        process = multiprocessing.get_context({method!r}).Process(target=work)
+        process.start()
+        process.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_child_that_makes_nothing_loads_nothing_for_its_end(
+    python: Callable[..., object], program: Callable[..., Path], method: str
+) -> None:
+    ran = python(program(CHILD.format(method=method)), env={"LEAKAGENT": "1"})
+    lines = ran.stdout.splitlines()
+    assert (ran.returncode, set(lines), ran.stderr) == (0, {"[]"}, ""), ran
+    assert len(lines) >= 2
+
+
 @pytest.mark.parametrize("value", ["0", "false", "off", "no", ""])
 def test_off(python: Callable[..., object], value: str) -> None:
     ran = python("-c", ACTIVE, env={"LEAKAGENT": value})
