@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .detect.stalled import Stall
     from .ending import Ending
     from .live.server import Live
+    from .owners import Owners
     from .processes.parent_watch import ParentWatch
     from .telemetry.worker import Telemetry
 
@@ -75,6 +76,8 @@ class Agent:
         self.told_live: set[str] = set()
         #: What outlived a `leakagent.scope`, by fingerprint.
         self.scoped: dict[str, Finding] = {}
+        #: Who has created what, while somebody wants to know (`leakagent.owners`).
+        self.owners: Owners | None = None
         #: What watches the process that started this one, in children that serve nobody else.
         self.watch: ParentWatch | None = None
         #: Stalls that were told while the program runs.

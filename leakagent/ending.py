@@ -457,28 +457,29 @@ class Ending:
         tasks = self.agent.parts.get("asyncio")
         if tasks is None:
             return []
-        found = []
-        for observation in [*tasks.lost, *tasks.left]:
-            lost = observation in tasks.lost
-            task = observation.entry.ref()
-            reason = _task_reason(observation, lost=lost)
-            evidence = [self.waits(observation.waits, whole=bool(observation.reason))] if observation.waits else []
-            evidence += observation.evidence
-            if observation.entry.direct:
-                evidence.append(_NOT_SEEN)
-            action = f.CANCELLED
-            if observation.refused:
-                action = f.RELEASED
-            elif lost and (task is None or task.done()) and not observation.entry.told:
-                action = f.NONE
-                evidence.append("held by leakagent, it went on to its end")
-            elif task is not None and not task.done():
-                action = f.RELEASED
-            finding = self.finding(tasks.record(observation), reason, evidence=evidence, action=action)
-            finding.oldest_age_s = observation.age
-            if task_is_a_leak(finding, running_elsewhere=observation.loop_runs):
-                found.append(finding)
-        return found
+        return [found for one in [*tasks.lost, *tasks.left] if (found := self.task_finding(one)) is not None]
+
+    def task_finding(self, observation: Observation) -> Finding | None:
+        """Return the finding about a task that was lost, or left at the end of its loop; None if it is not told."""
+        tasks = self.agent.parts["asyncio"]
+        lost = observation in tasks.lost
+        task = observation.entry.ref()
+        reason = _task_reason(observation, lost=lost)
+        evidence = [self.waits(observation.waits, whole=bool(observation.reason))] if observation.waits else []
+        evidence += observation.evidence
+        if observation.entry.direct:
+            evidence.append(_NOT_SEEN)
+        action = f.CANCELLED
+        if observation.refused:
+            action = f.RELEASED
+        elif lost and (task is None or task.done()) and not observation.entry.told:
+            action = f.NONE
+            evidence.append("held by leakagent, it went on to its end")
+        elif task is not None and not task.done():
+            action = f.RELEASED
+        finding = self.finding(tasks.record(observation), reason, evidence=evidence, action=action)
+        finding.oldest_age_s = observation.age
+        return finding if task_is_a_leak(finding, running_elsewhere=observation.loop_runs) else None
 
     def _failures(self) -> list[Finding]:
         tasks = self.agent.parts.get("asyncio")

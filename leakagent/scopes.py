@@ -25,8 +25,9 @@ from contextlib import suppress
 from . import agent as agents
 from . import guard
 from .core import findings as f
-from .core.records import LANCEDB_CONNECTION, LANCEDB_TABLE, PROCESS, PROCESS_POOL, TASK, THREAD, THREAD_POOL, Record
+from .core.records import LANCEDB_CONNECTION, LANCEDB_TABLE, PROCESS, PROCESS_POOL, SUBPROCESS, TASK, THREAD, THREAD_POOL, Record
 from .core.sites import YOURS
+from .processes.identity import is_running
 from .shutdown import interpreter
 from .shutdown.signals import state
 
@@ -210,7 +211,7 @@ class scope:  # noqa: N801 - used like a function
         """Note what was created inside."""
         self.records.append(record)
         if len(self.records) > self._limit:
-            self.records = [one for one in self.records if one.state == "live" and _is_alive(one)]
+            self.records = [one for one in self.records if one.state == "live" and is_alive(one)]
             self._limit = 256 + 2 * len(self.records)
 
     _limit = 256
@@ -240,7 +241,7 @@ class _Left:
         self._look_at_tasks()
         loop = interpreter.running_loop()
         for record in self.scope.records:
-            if record.detail.get("scope") or not _is_alive(record) or _serves(record, loop):
+            if record.detail.get("scope") or not is_alive(record) or serves(record, loop):
                 continue
             finding = self.ending.finding(record, f.OUTLIVED_SCOPE)
             if record.kind in {THREAD, THREAD_POOL, PROCESS_POOL} and finding.site.owner != YOURS:
@@ -331,7 +332,7 @@ def _line(finding: Finding) -> str:
     return f"{count}{finding.kind} created at {where}"
 
 
-def _is_alive(record: Record) -> bool:
+def is_alive(record: Record) -> bool:
     """Say whether a resource that was not ended by its own method is still there."""
     resource = record.resource()
     if resource is None or record.state != "live":
@@ -340,6 +341,8 @@ def _is_alive(record: Record) -> bool:
         return bool(resource.is_alive())
     if record.kind == PROCESS:
         return not record.detail["pool"] and resource.exitcode is None
+    if record.kind == SUBPROCESS:
+        return is_running(record.detail["pid"], record.detail["start"])
     if record.kind == LANCEDB_CONNECTION:
         return not record.detail["internal"]
     if "system" in record.detail:
@@ -347,7 +350,7 @@ def _is_alive(record: Record) -> bool:
     return record.kind not in {TASK, LANCEDB_TABLE}
 
 
-def _serves(record: Record, loop: object) -> bool:
+def serves(record: Record, loop: object) -> bool:
     """Say whether it serves something else: the running loop, an executor, a queue."""
     resource = record.resource()
     if record.kind != THREAD:

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = ("run", "doctor", "dump", "ps", "reap", "report", "top", "why")
+COMMANDS = ("run", "baseline", "doctor", "dump", "ps", "reap", "report", "top", "why")
 
 USAGE = """\
 usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
@@ -22,6 +22,8 @@ usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
        leakagent why PID [--json]
        leakagent reap [--clean] [--json] [--older-than SECONDS] [--every SECONDS] [PID...]
        leakagent report FILE [--html OUT] [--markdown OUT] [--json]
+       leakagent report OLD NEW [--json]
+       leakagent baseline REPORT > leakagent-baseline.json
 
 Runs a Python program, keeps its unfinished work alive, closes what it left open at its end, and tells what leaked.
 
@@ -58,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _load(command: str) -> Callable[[list[str]], None]:
     if command == "doctor":
         from .doctor import main as run
+    elif command == "baseline":
+        from .baseline import main as run
     elif command == "dump":
         from .dump import main as run
     elif command == "ps":

@@ -21,12 +21,12 @@ _FORMATS = {"--html": html.render, "--markdown": markdown.render}
 def main(words: list[str]) -> None:
     """Render the report in the file; status 2 for wrong usage, 1 if it can't be read or written."""
     path, outputs = _arguments(words)
-    report = _read(path)
+    report = read(path)
     for render, output in outputs:
         try:
             write_text(output, render(report))
         except OSError as error:
-            _fail(f"{output}: {error.strerror or error}", 1)
+            fail(f"{output}: {error.strerror or error}", 1)
     if not outputs:
         width, color, unicode = text.style_of(sys.stdout)
         shown = text.render(report, width=width, color=color, unicode=unicode)
@@ -41,27 +41,27 @@ def _arguments(words: list[str]) -> tuple[str, list[tuple[Callable[[Report], str
         word = rest.pop(0)
         if word in _FORMATS:
             if not rest:
-                _fail(f"{word} needs a file name", 2)
+                fail(f"{word} needs a file name", 2)
             outputs.append((_FORMATS[word], rest.pop(0)))
         elif word.startswith("-"):
-            _fail(f"report has no option {word} (allowed: {', '.join(_FORMATS)})", 2)
+            fail(f"report has no option {word} (allowed: {', '.join(_FORMATS)})", 2)
         else:
             paths.append(word)
     if len(paths) != 1:
-        _fail("report takes one file: leakagent report FILE [--html OUT] [--markdown OUT]", 2)
+        fail("report takes one file: leakagent report FILE [--html OUT] [--markdown OUT]", 2)
     return paths[0], outputs
 
 
-def _read(path: str) -> Report:
+def read(path: str) -> Report:
     try:
         with open(path, encoding="utf-8") as file:
             return json_report.from_dict(json.load(file))
     except OSError as error:
-        _fail(f"{path}: {error.strerror}", 1)
+        fail(f"{path}: {error.strerror}", 1)
     except ValueError as error:
-        _fail(f"{path} is not a report of leakagent: {error}", 1)
+        fail(f"{path} is not a report of leakagent: {error}", 1)
 
 
-def _fail(message: str, status: int) -> NoReturn:
+def fail(message: str, status: int) -> NoReturn:
     sys.stderr.write(f"leakagent: {message}\n")
     raise SystemExit(status)

@@ -61,6 +61,8 @@ class Registry:
         self.counts: dict[str, Counts] = {}
         #: Called with each new record while a `leakagent.scope` is open.
         self.scoped: Callable[[Record], None] | None = None
+        #: Called with each new record while somebody wants to know who creates what (`leakagent.owners`).
+        self.owned: Callable[[Record], None] | None = None
         #: Identities of the agent's own threads (`is_own`).
         self.own: set[int] = set()
         #: Called after each new record.
@@ -123,6 +125,8 @@ class Registry:
         self.count(kind).add(1, 0)
         if self.scoped is not None:
             self.scoped(record)
+        if self.owned is not None:
+            self.owned(record)
         if self.on_add is not None:
             self.on_add()
         return record
