@@ -315,7 +315,7 @@ class Ending:
             self.arm()
         try:
             report = self.close(final=True)
-            fails = bool(report.findings) and self._fails_on_leak()
+            fails = self._has_new(report) and self._fails_on_leak()
             if fails:
                 report.own_status, report.status = report.status, LEAK_STATUS
             self._told_already = True
@@ -676,6 +676,23 @@ class Ending:
         if not self.agent.settings.fail_on_leak or self.agent.child or self.agent.exit_status() != (0, None):
             return False
         return all(map(_can_be_flushed, (sys.__stdout__, sys.__stderr__)))
+
+    def _has_new(self, report: Report) -> bool:
+        """Say whether something was found that the baseline does not accept."""
+        path = self.agent.settings.baseline
+        if not path or self.agent.child or not report.findings:
+            return bool(report.findings)
+        from .report import baseline
+
+        try:
+            accepted = baseline.read(os.path.join(self.agent.base, path))
+        except (OSError, ValueError) as error:
+            guard.say(f"{baseline.problem(path, error)}; nothing is accepted")
+            return True
+        for finding in report.findings:
+            if finding.fingerprint in accepted:
+                finding.evidence = [*finding.evidence, f"accepted by {path}"]
+        return any(finding.fingerprint not in accepted for finding in report.findings)
 
     def _tell(self, report: Report) -> None:
         agent = self.agent

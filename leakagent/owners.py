@@ -229,7 +229,7 @@ class Left:
 
         for observation in [*tasks.lost, *tasks.left]:
             owner = self.owners.of_task(observation.entry.ref(), observation.entry.created)
-            if self._wanted(owner):
+            if self._wanted(owner) and not _runs_tests(observation):
                 self.ended.append((owner, observation))
         current = calling_task()
         for entry in tasks.entries():
@@ -238,7 +238,9 @@ class Left:
                 continue
             owner = self.owners.of_task(task, entry.created)
             if self._wanted(owner) and not interpreter.is_ending(task):
-                self.pending.append((owner, Observation(entry, task.get_name(), awaiting(task)), task))
+                observation = Observation(entry, task.get_name(), awaiting(task))
+                if not _runs_tests(observation):
+                    self.pending.append((owner, observation, task))
 
     def wait(self, seconds: float = GRACE) -> bool:
         """Give what is about to end a moment, and return whether something is left.
@@ -327,12 +329,11 @@ class Left:
         from .telling import chain_text
 
         frame = interpreter.thread_frame(record.resource())
-        chain = []
-        while frame is not None and len(chain) < _FRAMES and frame.f_code.co_filename != sys.modules["threading"].__file__:
+        chain: list[tuple[str, int, str]] = []
+        while frame is not None and not (chain and frame.f_code.co_name in {"run", "_bootstrap_inner", "_bootstrap"}):
             chain.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
             frame = frame.f_back
-        if frame is not None and not chain:
-            chain.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
+        chain = chain[:_FRAMES]
         return [chain_text(chain[::-1], self.agent.base)] if chain else []
 
     def _known(self, merged: list[Finding]) -> list[Finding]:
@@ -342,3 +343,8 @@ class Left:
         for finding in merge([*known.values(), *merged]):
             known[finding.fingerprint] = finding
         return merged
+
+
+def _runs_tests(observation: Observation) -> bool:
+    """Say whether a task is the one in which anyio's plugin runs tests: it is cancelled when its event loop is closed."""
+    return any(function == "_run_tests_and_fixtures" for _, _, function in observation.waits[:1])

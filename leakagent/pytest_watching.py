@@ -274,7 +274,8 @@ def _fail(now: _Item, findings: list[Finding]) -> None:
     more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
     line = f"{kind_name(first.kind)} left alive: {first.site.file}:{first.site.line} {first.site.function}{more}"
     call = next((one for one in now.reports if one.when == "call"), None)
-    target = call if call is not None and call not in now.told else now.reports[-1]
+    broken = next((one for one in now.reports if one.failed and one not in now.told), now.reports[-1])
+    target = call if call is not None and call not in now.told else broken
     if target.outcome != "passed" or hasattr(target, "wasxfail"):
         if target not in now.told:
             target.sections.append(("leakagent: left alive", text))

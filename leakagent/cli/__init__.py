@@ -31,6 +31,7 @@ options of run:
   --level LEVEL          off, count, site (default) or stack
   --report LIST          text (default), json:PATH, html:PATH, markdown:PATH, github, off; {pid} in a path is replaced
   --fail-on-leak         status 23 if there are findings and the program itself ended with 0
+  --baseline FILE        leaks that are accepted (leakagent baseline): --fail-on-leak counts only new ones
   --budget SECONDS       what the whole shutdown may take (default 10)
   --grace SECONDS        what loops and executors each get (default 3)
   --orphans POLICY       what children of multiprocessing do when their starter is gone: end (default) or keep

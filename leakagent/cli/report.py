@@ -1,11 +1,11 @@
-"""``leakagent report FILE``: show a JSON report again, or turn it into another format."""
+"""``leakagent report FILE``: show a JSON report again, or turn it into another format; of two, what has changed."""
 
 from __future__ import annotations
 
 import json
 import sys
 
-from leakagent.report import html, json_report, markdown, text
+from leakagent.report import compare, html, json_report, markdown, text
 from leakagent.report.files import write_text
 
 TYPE_CHECKING = False
@@ -18,10 +18,25 @@ if TYPE_CHECKING:
 _FORMATS = {"--html": html.render, "--markdown": markdown.render}
 
 
+#: Exit status if the newer of two reports has leaks that are new or have grown: that of ``--fail-on-leak``.
+WORSE_STATUS = 23
+
+
 def main(words: list[str]) -> None:
-    """Render the report in the file; status 2 for wrong usage, 1 if it can't be read or written."""
-    path, outputs = _arguments(words)
-    report = read(path)
+    """Render the report in the file, or compare two.
+
+    Exit status: 2 for wrong usage, 1 if a file can't be read or written, 23 if leaks of the second report are new or have grown, else 0.
+    """
+    as_json = "--json" in words
+    paths, outputs = _arguments([word for word in words if word != "--json"])
+    report = read(paths[0])
+    if len(paths) > 1:
+        changes = compare.Changes(report, read(paths[1]))
+        sys.stdout.write(changes.as_json() if as_json else changes.as_text())
+        raise SystemExit(WORSE_STATUS if changes.worse else 0)
+    if as_json:
+        sys.stdout.write(json_report.dumps(report))
+        return
     for render, output in outputs:
         try:
             write_text(output, render(report))
@@ -33,7 +48,7 @@ def main(words: list[str]) -> None:
         sys.stdout.write(shown or f"leakagent: {report.program} left nothing open\n")
 
 
-def _arguments(words: list[str]) -> tuple[str, list[tuple[Callable[[Report], str], str]]]:
+def _arguments(words: list[str]) -> tuple[list[str], list[tuple[Callable[[Report], str], str]]]:
     paths: list[str] = []
     outputs: list[tuple[Callable[[Report], str], str]] = []
     rest = list(words)
@@ -44,12 +59,13 @@ def _arguments(words: list[str]) -> tuple[str, list[tuple[Callable[[Report], str
                 fail(f"{word} needs a file name", 2)
             outputs.append((_FORMATS[word], rest.pop(0)))
         elif word.startswith("-"):
-            fail(f"report has no option {word} (allowed: {', '.join(_FORMATS)})", 2)
+            fail(f"report has no option {word} (allowed: {', '.join([*_FORMATS, '--json'])})", 2)
         else:
             paths.append(word)
-    if len(paths) != 1:
-        fail("report takes one file: leakagent report FILE [--html OUT] [--markdown OUT]", 2)
-    return paths[0], outputs
+    if len(paths) not in {1, 2} or (outputs and len(paths) > 1):
+        usage = "leakagent report FILE [--html OUT] [--markdown OUT] [--json], or leakagent report OLD NEW [--json]"
+        fail(f"report takes one file, or two to compare: {usage}", 2)
+    return paths, outputs
 
 
 def read(path: str) -> Report:

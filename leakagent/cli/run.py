@@ -30,6 +30,13 @@ def main(words: list[str]) -> None:
         _usage("no program given")
     os.environ["LEAKAGENT"] = "1"
     settings, errors = config.load()
+    if settings.baseline and not errors:
+        from leakagent.report import baseline
+
+        try:
+            baseline.read(settings.baseline)
+        except (OSError, ValueError) as error:
+            errors = [baseline.problem(settings.baseline, error)]
     if errors:
         for error in errors:
             guard.say(error)
