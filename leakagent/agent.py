@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .core.findings import Finding
     from .detect.stalled import Stall
     from .ending import Ending
+    from .instrumentation.growing import Growing, Growth
     from .live.server import Live
     from .owners import Owners
     from .processes.parent_watch import ParentWatch
@@ -87,7 +88,15 @@ class Agent:
         self._ending: Ending | None = None
         self.live: Live | None = None
         self._offers_live = settings.live and settings.level != "off" and sys.platform == "linux"
-        watcher.on_need = self.registry.on_add = self._has_work
+        watcher.on_need = self._has_work
+        #: Looks for sites whose live count keeps growing, once there can be any.
+        self.growing: Growing | None = None
+        self.registry.on_add = self._added
+
+    def _added(self) -> None:
+        self._has_work()
+        if self.growing is not None:
+            guard.call("growth", self.growing.noticed)
 
     def start(self) -> None:
         """Watch imports, patch what is there already, and register the ends."""
@@ -146,6 +155,8 @@ class Agent:
     def _instrument(self) -> None:
         for name, part in TARGETS.items():
             self.hook.when_imported(name, part, lambda module, part=part: self.arrived(part, module))  # type: ignore[misc]
+        if self.settings.level != "count":
+            self.hook.when_imported("threading", "growth", self._watch_growth)
         for name in WATCHED:
             self.hook.when_imported(name, "stalls", self._watch)
         for name in STARTERS if self.settings.orphans == "end" else ():
@@ -178,6 +189,18 @@ class Agent:
     def _watch(self, module: ModuleType) -> None:
         self.arrived("stalls", module)
         self.parts["stalls"].start(self.parts.get("asyncio"), self._stalled)
+
+    def _watch_growth(self, _module: ModuleType) -> None:
+        from .instrumentation.growing import Growing
+
+        self.growing = Growing(self.registry, self.parts, self._grows)
+        self.growing.start(self.settings.stalled_after)
+
+    def _grows(self, growth: Growth) -> None:
+        if self.is_active() and not self.child:
+            from .telling import growth_finding, tell_finding
+
+            tell_finding(self, growth_finding(self, growth))
 
     def _stalled(self, stall: Stall) -> None:
         """Tell at once what makes no progress, since the program may never come to its end; called by the watcher."""
@@ -397,6 +420,8 @@ class Agent:
             self.parts["asyncio"].forget()
         if "stalls" in self.parts:
             self.parts["stalls"].forget()
+        if self.growing is not None:
+            self.growing.forget()
         for part in SERVERS.intersection(self.parts):
             self.parts[part].forked()
         for part in ("subprocesses", "loky", "shared memory"):

@@ -30,7 +30,7 @@ from .shutdown.closing import (
 )
 from .shutdown.signals import die_by, state
 from .shutdown.watchdog import Watchdog
-from .telling import chain_text, stalls_of
+from .telling import chain_text, growths_of, stalls_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -426,6 +426,7 @@ class Ending:
         for build in (self._tasks, self._failures, self._scoped, *resources):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
         found += guard.call("detector stalls", stalls_of, agent) or []
+        found += guard.call("detector growth", growths_of, agent) or []
         for records in left.values():
             found += [self._client(one) for one in records if one.kind != LANCEDB_TABLE and not one.detail.get("scope")]
         self.own = found[:]

@@ -330,10 +330,11 @@ class Left:
 
         frame = interpreter.thread_frame(record.resource())
         chain: list[tuple[str, int, str]] = []
-        while frame is not None and not (chain and frame.f_code.co_name in {"run", "_bootstrap_inner", "_bootstrap"}):
+        starts = (sys.modules["threading"].__file__, {"run", "_bootstrap_inner", "_bootstrap"})
+        while frame is not None and not (chain and frame.f_code.co_filename == starts[0] and frame.f_code.co_name in starts[1]):
             chain.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
             frame = frame.f_back
-        chain = chain[:_FRAMES]
+        chain = chain[-_FRAMES:]
         return [chain_text(chain[::-1], self.agent.base)] if chain else []
 
     def _known(self, merged: list[Finding]) -> list[Finding]:

@@ -244,8 +244,14 @@ class Protocol:
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a test (as ``_pytest.runner`` of 8.3 to 9.2 does)."""
         now = self.watching._item  # noqa: SLF001 - its other half
-        if now is None or self._others(item):
+        if now is None:
             return None
+        # First those that run some tests in their own way (reruns): pytest would ask them after this one, and before itself.
+        for other in self._others(item):
+            words = {"item": item, "nextitem": nextitem}
+            done = other.function(*(words[name] for name in other.argnames))
+            if done is not None:
+                return bool(done)
         now.kept = True
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         try:
@@ -258,11 +264,11 @@ class Protocol:
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def _others(self, item: pytest.Item) -> bool:
-        """Say whether another plugin runs tests in its own way."""
-        found = item.config.hook.pytest_runtest_protocol.get_hookimpls()
-        plain = [one for one in found if not (one.hookwrapper or one.wrapper) and one.plugin is not self]
-        return any(not str(getattr(one.plugin, "__name__", one.plugin_name)).startswith("_pytest.") for one in plain)
+    def _others(self, item: pytest.Item) -> list[Any]:
+        """Return the implementations of other plugins that pytest has not asked yet."""
+        found = [one for one in item.config.hook.pytest_runtest_protocol.get_hookimpls() if not (one.hookwrapper or one.wrapper)]
+        here = next(at for at, one in enumerate(found) if one.plugin is self)
+        return [one for one in found[:here][::-1] if not str(getattr(one.plugin, "__name__", "")).startswith("_pytest.")]
 
 
 def _fail(now: _Item, findings: list[Finding]) -> None:

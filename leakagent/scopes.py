@@ -355,7 +355,7 @@ def serves(record: Record, loop: object) -> bool:
     resource = record.resource()
     if record.kind != THREAD:
         return loop is not None and interpreter.is_default_executor(loop, resource)
-    if resource.ident == _thread.get_ident() or resource in interpreter.worker_threads():
+    if resource is None or resource.ident == _thread.get_ident() or resource in interpreter.worker_threads():
         return True
     target = interpreter.thread_target(resource)
     modules = {type(resource).__module__, getattr(target, "__module__", None) or ""}
