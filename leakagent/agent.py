@@ -411,10 +411,8 @@ class Agent:
         self.stalled = []
         self._ending = None
         self.signals.forked()
-        if self.live is not None:
-            self.live.forked()
-        if self.watch is not None:
-            self.watch.forked()
+        for one in filter(None, (self.live, self.watch)):
+            one.forked()
         self.registry.forget()
         if "asyncio" in self.parts:
             self.parts["asyncio"].forget()

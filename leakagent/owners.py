@@ -57,7 +57,17 @@ _FRAMES = 4
 
 #: Frames that only run tests and event loops.
 _MACHINERY = (
-    *("asyncio/", "concurrent/", "threading.py:", "_pytest/", "pluggy/", "pytest/__main__", "pytest_asyncio/", "xdist/", "execnet/"),
+    *(
+        "asyncio/",
+        "concurrent/",
+        "threading.py:",
+        "_pytest/",
+        "pluggy/",
+        "pytest/__main__",
+        "pytest_asyncio/",
+        "xdist/",
+        "execnet/",
+    ),
     *("<frozen ", "leakagent/pytest_watching.py:"),
 )
 

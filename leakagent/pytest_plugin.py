@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def leakagent(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - loaded only if it is asked for
-    """What this test has left alive: see `leakagent.pytest_watching.Leaks`."""
+    """Tell a test what it has left alive: see `leakagent.pytest_watching.Leaks`."""
     from .pytest_watching import Leaks
 
     return Leaks(request.config.pluginmanager.get_plugin(_WATCHING), request.node)

@@ -59,7 +59,7 @@ def start(config: pytest.Config) -> None:
         try:
             agents.install(**options)
         except ValueError as error:
-            raise pytest.UsageError(f"leakagent: {error}") from None
+            raise _wrong(error) from None
     agent = agents.current()
     if agent is not None and agent.owners is None:
         agent.owners = Owners(agent, Owner(_SESSION))
@@ -100,7 +100,7 @@ class Watching:
             try:
                 self.accepted = baseline.read(str(config.rootpath / path))
             except (OSError, ValueError) as error:
-                raise pytest.UsageError(f"leakagent: {baseline.problem(path, error)}") from None
+                raise _wrong(baseline.problem(path, error)) from None
         self._item: _Item | None = None
         config.pluginmanager.register(Protocol(self))
 
@@ -286,12 +286,21 @@ def _fail(now: _Item, findings: list[Finding]) -> None:
         if target not in now.told:
             target.sections.append(("leakagent: left alive", text))
         return
-    try:
-        raise Leak(f"{line}\n\n{text}")
-    except Leak:
-        excinfo = pytest.ExceptionInfo.from_current()
+    excinfo = pytest.ExceptionInfo.from_exception(_raised(Leak(f"{line}\n\n{text}")))
     target.outcome = "failed"
     target.longrepr = excinfo.getrepr(style="value")
+
+
+def _raised(error: Leak) -> Leak:
+    """Return an exception with a traceback, without which pytest shows none."""
+    try:
+        raise error
+    except Leak as caught:
+        return caught
+
+
+def _wrong(what: object) -> pytest.UsageError:
+    return pytest.UsageError(f"leakagent: {what}")
 
 
 def _seconds(text: str) -> float:
@@ -302,8 +311,8 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e6:  # noqa: PLR2004 - not a number fails this too
-        message = f"leakagent: leakagent_grace={text!r} is not valid (allowed: a number of seconds)"
-        raise pytest.UsageError(message)
+        what = f"leakagent_grace={text!r} is not valid (allowed: a number of seconds)"
+        raise _wrong(what)
     return seconds
 
 

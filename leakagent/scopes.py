@@ -33,6 +33,7 @@ from .shutdown.signals import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import ContextVar, Token
     from types import TracebackType
     from typing import Any
@@ -337,17 +338,21 @@ def is_alive(record: Record) -> bool:
     resource = record.resource()
     if resource is None or record.state != "live":
         return False
-    if record.kind == THREAD:
-        return bool(resource.is_alive())
-    if record.kind == PROCESS:
-        return not record.detail["pool"] and resource.exitcode is None
-    if record.kind == SUBPROCESS:
-        return is_running(record.detail["pid"], record.detail["start"])
-    if record.kind == LANCEDB_CONNECTION:
-        return not record.detail["internal"]
+    ask = _SIGNS.get(record.kind)
+    if ask is not None:
+        return bool(ask(resource, record.detail))
     if "system" in record.detail:
         return bool(getattr(record.detail["system"], "_running", False))
     return record.kind not in {TASK, LANCEDB_TABLE}
+
+
+#: Kind -> what says that a resource has not ended.
+_SIGNS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
+    THREAD: lambda thread, _: thread.is_alive(),
+    PROCESS: lambda process, detail: not detail["pool"] and process.exitcode is None,
+    SUBPROCESS: lambda _, detail: is_running(detail["pid"], detail["start"]),
+    LANCEDB_CONNECTION: lambda _, detail: not detail["internal"],
+}
 
 
 def serves(record: Record, loop: object) -> bool:

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import xml.etree.ElementTree as ET  # noqa: N817 - its usual name
+import xml.etree.ElementTree as ET
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -291,7 +291,7 @@ class Outcome:
         """Read its reports."""
         self.ran = ran
         self.text = text
-        cases = ET.parse(folder / "junit.xml").getroot().iter("testcase")  # noqa: S314 - pytest has just written it
+        cases = ET.parse(folder / "junit.xml").getroot().iter("testcase")
         self.cases = [(str(case.get("name")), case) for case in cases]
         report = folder / "report.json"
         self.findings = json.loads(report.read_text(encoding="utf-8"))["findings"] if report.exists() else []
@@ -318,7 +318,17 @@ def outcome_fixture(python: Callable[..., Any], program: Callable[..., Path], tm
     def run(text: str, *options: str, env: dict[str, str] | None = None) -> Outcome:
         path = program(TESTS_HEAD + text, "test_it.py")
         variables = {"LEAKAGENT_REPORT": "json:report.json", **_ALONE, **(env or {})}
-        words = ("-m", "pytest", "-q", "-p", "leakagent.pytest_plugin", "-o", "leakagent_grace=0.1", "--junit-xml=junit.xml", "--leakagent")
+        words = (
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "leakagent.pytest_plugin",
+            "-o",
+            "leakagent_grace=0.1",
+            "--junit-xml=junit.xml",
+            "--leakagent",
+        )
         ran = python(*words, *options, path.name, env=variables)
         assert (tmp_path / "junit.xml").exists(), ran
         return Outcome(ran, tmp_path, TESTS_HEAD + text)

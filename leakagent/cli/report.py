@@ -69,6 +69,7 @@ def _arguments(words: list[str]) -> tuple[list[str], list[tuple[Callable[[Report
 
 
 def read(path: str) -> Report:
+    """Return the report in a file; ends with status 1 if it is none."""
     try:
         with open(path, encoding="utf-8") as file:
             return json_report.from_dict(json.load(file))
@@ -79,5 +80,6 @@ def read(path: str) -> Report:
 
 
 def fail(message: str, status: int) -> NoReturn:
+    """End with one line on stderr and a status."""
     sys.stderr.write(f"leakagent: {message}\n")
     raise SystemExit(status)

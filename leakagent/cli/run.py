@@ -38,8 +38,8 @@ def main(words: list[str]) -> None:
         except (OSError, ValueError) as error:
             errors = [baseline.problem(settings.baseline, error)]
     if errors:
-        for error in errors:
-            guard.say(error)
+        for line in errors:
+            guard.say(line)
         raise SystemExit(2)
     watched = agent.start(settings, "command line")
     _run(rest, watched)

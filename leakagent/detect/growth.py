@@ -24,6 +24,8 @@ it fills; so do connections of clients that come one by one and stay for hours.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -191,7 +193,7 @@ def stay(found: Trend, created: Iterable[float]) -> bool:
 def _floor_rises(counts: Sequence[int]) -> bool:
     size = len(counts) / BLOCKS
     minima = [min(counts[round(block * size) : round((block + 1) * size)]) for block in range(BLOCKS)]
-    return all(first < second for first, second in zip(minima, minima[1:], strict=False))
+    return all(first < second for first, second in pairwise(minima))
 
 
 def theil_sen(times: Sequence[float], counts: Sequence[float]) -> float:

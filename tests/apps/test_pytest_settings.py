@@ -34,7 +34,7 @@ def test_wrong_settings_are_one_line(
     program("def test_it():\n    pass\n", "test_it.py")
     ran = python("-m", "pytest", "--leakagent", *options, env={"PYTEST_ADDOPTS": "-p no:asyncio"})
     assert ran.returncode == 4, ran
-    assert [text for text in ran.stderr.splitlines() if text][0].startswith(f"ERROR: {line}"), ran
+    assert next(text for text in ran.stderr.splitlines() if text).startswith(f"ERROR: {line}"), ran
     assert "Traceback" not in ran.stderr, ran
 
 
