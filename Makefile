@@ -1,7 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo test check corpus faults wheel clean
+.PHONY: demo test check corpus faults wheel false-alarms clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -20,6 +20,10 @@ faults:
 
 wheel:
 	@$(PYTHON) .ci/test.py wheel
+
+# Half an hour: the suites of uvicorn, starlette and anyio, into docs/false-alarms.md.
+false-alarms:
+	@$(PYTHON) .ci/test.py false-alarms
 
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache

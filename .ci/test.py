@@ -6,6 +6,7 @@
     python .ci/test.py corpus        small programs with and without leaks: how many are told rightly; writes docs/corpus.md
     python .ci/test.py faults        every function of the agent broken, one at a time; writes docs/faults.md
     python .ci/test.py wheel         build the wheel into dist/
+    python .ci/test.py false-alarms  the test suites of uvicorn, starlette and anyio under the pytest plugin, into docs/
     python .ci/test.py pin           write .ci/constraints*.txt: today's versions of all that pyproject.toml requires
 
 Environments without leakagent live outside the tree, in ``$XDG_CACHE_HOME/leakagent/``, one folder per content (interpreter,
@@ -571,6 +572,13 @@ def _run_script(script: str, arguments: list[str]) -> int:
         return python.run(script, *arguments)
 
 
+def false_alarms(arguments: list[str]) -> int:
+    """Run the test suites of other projects under the pytest plugin, and write what was found into docs/."""
+    with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
+        python = stack.enter_context(installed(this_python(), "core", build_wheel(Path(folder))))
+        return python.run("benchmarks/false_alarms.py", python.command[0], *arguments)
+
+
 def wheel(_arguments: list[str]) -> int:
     """Build the wheel into dist/."""
     dist = ROOT / "dist"
@@ -620,7 +628,16 @@ def _pin(path: Path, names: dict[str, list[str]], pythons: list[Python]) -> None
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "faults": faults, "wheel": wheel, "pin": pin}
+COMMANDS = {
+    "check": check,
+    "test": test,
+    "demo": demo,
+    "corpus": corpus,
+    "faults": faults,
+    "wheel": wheel,
+    "pin": pin,
+    "false-alarms": false_alarms,
+}
 
 
 def main() -> int:

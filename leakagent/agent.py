@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .processes.parent_watch import ParentWatch
     from .telemetry.worker import Telemetry
 
+#: Records from which on a program without event loops and executors is watched for growth.
+GROWING_FROM = 8
+
 _current: list[Agent] = []
 _fork_hook: list[bool] = []
 
@@ -91,12 +94,14 @@ class Agent:
         watcher.on_need = self._has_work
         #: Looks for sites whose live count keeps growing, once there can be any.
         self.growing: Growing | None = None
+        self._grows_watched = False
         self.registry.on_add = self._added
 
     def _added(self) -> None:
         self._has_work()
-        if self.growing is not None:
-            guard.call("growth", self.growing.noticed)
+        if len(self.registry.records) >= GROWING_FROM:
+            guard.call("growth", self._watch_growth)
+            watcher.needed()
 
     def start(self) -> None:
         """Watch imports, patch what is there already, and register the ends."""
@@ -155,8 +160,6 @@ class Agent:
     def _instrument(self) -> None:
         for name, part in TARGETS.items():
             self.hook.when_imported(name, part, lambda module, part=part: self.arrived(part, module))  # type: ignore[misc]
-        if self.settings.level != "count":
-            self.hook.when_imported("threading", "growth", self._watch_growth)
         for name in WATCHED:
             self.hook.when_imported(name, "stalls", self._watch)
         for name in STARTERS if self.settings.orphans == "end" else ():
@@ -189,12 +192,15 @@ class Agent:
     def _watch(self, module: ModuleType) -> None:
         self.arrived("stalls", module)
         self.parts["stalls"].start(self.parts.get("asyncio"), self._stalled)
+        guard.call("growth", self._watch_growth)
 
-    def _watch_growth(self, _module: ModuleType) -> None:
-        from .instrumentation.growing import Growing
+    def _watch_growth(self) -> None:
+        if not self._grows_watched and self.settings.level != "count":
+            self._grows_watched = True  # before a finalizer in the middle of the import comes here
+            from .instrumentation.growing import Growing
 
-        self.growing = Growing(self.registry, self.parts, self._grows)
-        self.growing.start(self.settings.stalled_after)
+            self.growing = Growing(self.registry, self.parts, self._grows)
+            self.growing.start(self.settings.stalled_after)
 
     def _grows(self, growth: Growth) -> None:
         if self.is_active() and not self.child:
@@ -411,7 +417,8 @@ class Agent:
         self.stalled = []
         self._ending = None
         self.signals.forked()
-        for one in filter(None, (self.live, self.watch)):
+        threads: list[Any] = [self.live, self.watch]
+        for one in filter(None, threads):
             one.forked()
         self.registry.forget()
         if "asyncio" in self.parts:

@@ -37,9 +37,6 @@ SITES = 50
 #: Resources of one site from which on its counts are kept.
 FEW = 4
 
-#: Records from which on it is looked, in a program without event loops and executors.
-FIRST = 8
-
 
 class Growth:
     """A site whose count keeps growing.
@@ -84,11 +81,6 @@ class Growing:
         if self.look not in watcher.looks:
             watcher.looks.append(self.look)
             watcher.enable(threshold)
-
-    def noticed(self) -> None:
-        """Have the watcher started when there is something to count; called for each new record."""
-        if len(self.registry.records) >= FIRST:
-            watcher.needed()
 
     def forget(self) -> None:
         """Drop all that is known: a forked child has no part in it."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PAUSE, LOOKS = 15.0, 1024
 SPAN = PAUSE * LOOKS
 
-#: Runs of each kind; docs/growth.md has been written with 200 of them (make growth).
+#: Runs of each kind; docs/growth.md says what 40 of them give.
 RUNS = int(os.environ.get("LEAKAGENT_TEST_GROWTH_RUNS", "8"))
 
 Life = tuple[float, float]
