@@ -130,7 +130,7 @@ class Owners:
 
     def stop(self) -> None:
         """Note nothing any more."""
-        self.agent.registry.owned = None
+        self.agent.registry.owned = self.agent.owners = None
 
     @contextmanager
     def turn(self, owner: Owner) -> Iterator[Owner]:

@@ -63,6 +63,7 @@ class assert_no_leaks:  # noqa: N801 - used like a function
         self._turn: Any = None
         self._owner = Owner("")
         self._started = False
+        self._made = False
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Make the calls of a function, or of a coroutine function, blocks."""
@@ -95,8 +96,8 @@ class assert_no_leaks:  # noqa: N801 - used like a function
         self._started = agents.install(report="off", level="stack")
         agent = agents.current()
         assert agent is not None  # noqa: S101 - it has just been started
-        self._owners = agent.owners or Owners(agent, Owner("the program"))
-        agent.owners = self._owners
+        self._made = agent.owners is None
+        self._owners = agent.owners = agent.owners or Owners(agent, Owner("the program"))
         self._owner = Owner(self.name or "the block")
         self._turn = self._owners.turn(self._owner)
         self._turn.__enter__()
@@ -136,7 +137,9 @@ class assert_no_leaks:  # noqa: N801 - used like a function
         return self._owners.left_of(lambda owner: owner is self._owner)
 
     def _leave(self) -> None:
-        self._owners = None
+        owners, self._owners = self._owners, None
+        if self._made and owners is not None:
+            owners.stop()
         if self._started:
             agents.uninstall()
 
