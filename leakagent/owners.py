@@ -57,18 +57,17 @@ _FRAMES = 4
 
 #: Frames that only run tests and event loops.
 _MACHINERY = (
-    *(
-        "asyncio/",
-        "concurrent/",
-        "threading.py:",
-        "_pytest/",
-        "pluggy/",
-        "pytest/__main__",
-        "pytest_asyncio/",
-        "xdist/",
-        "execnet/",
-    ),
-    *("<frozen ", "leakagent/pytest_watching.py:"),
+    "asyncio/",
+    "concurrent/",
+    "threading.py:",
+    "_pytest/",
+    "pluggy/",
+    "pytest/__main__",
+    "pytest_asyncio/",
+    "xdist/",
+    "execnet/",
+    "<frozen ",
+    "leakagent/pytest_watching.py:",
 )
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
@@ -95,17 +94,15 @@ class Owner:
     Attributes:
         name: What the report calls it.
         test_id: The test, if it is one.
-        done: Whether nothing can be held against it any more.
 
     """
 
-    __slots__ = ("done", "name", "test_id")
+    __slots__ = ("name", "test_id")
 
     def __init__(self, name: str, test_id: str | None = None) -> None:
         """Note a name."""
         self.name = name
         self.test_id = test_id
-        self.done = False
 
     def __repr__(self) -> str:
         """Show the name."""

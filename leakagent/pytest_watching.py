@@ -127,7 +127,6 @@ class Watching:
         self._item = _Item(item)
         with owners.turn(self._item.owner):
             yield
-        self._item.owner.done = True
         self._item = None
 
     @pytest.hookimpl(hookwrapper=True)
