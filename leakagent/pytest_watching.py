@@ -83,7 +83,6 @@ class Watching:
 
     Attributes:
         left: What was left and belongs to no test that could still fail, as texts.
-        leaks: How many tests have left something.
 
     """
 
@@ -91,14 +90,15 @@ class Watching:
         """Read the settings."""
         self.config = config
         self.left: list[str] = []
-        self.leaks = 0
         self.grace = _seconds(config.getini("leakagent_grace"))
         self.ignore: list[str] = list(config.getini("leakagent_ignore"))
-        path = config.getoption("leakagent_baseline") or config.getini("leakagent_baseline")
+        asked = config.getoption("leakagent_baseline")
+        path = asked or config.getini("leakagent_baseline")
+        folder = config.invocation_params.dir if asked else config.rootpath
         self.accepted: frozenset[str] = frozenset()
         if path:
             try:
-                self.accepted = baseline.read(str(config.rootpath / path))
+                self.accepted = baseline.read(str(folder / path))
             except (OSError, ValueError) as error:
                 raise _wrong(baseline.problem(path, error)) from None
         self._item: _Item | None = None
@@ -177,7 +177,6 @@ class Watching:
         if left and left.wait(grace):
             findings = self._wanted(left.tell(), [*ignore, *now.ignore])
             if findings:
-                self.leaks += 1
                 _fail(now, findings)
 
     def _of_marker(self, item: pytest.Item) -> tuple[float, list[str] | None]:
