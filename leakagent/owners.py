@@ -67,6 +67,7 @@ _MACHINERY = (
     "xdist/",
     "execnet/",
     "<frozen ",
+    "runpy.py:",
     "leakagent/pytest_watching.py:",
 )
 

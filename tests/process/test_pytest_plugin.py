@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -162,7 +163,8 @@ def test_who_is_blamed(outcome: Callable[..., Any]) -> None:
         "test_by_its_fixture",
         "test_fails_by_itself",
         "test_unittest_leaks",
-        "test_async_unittest_leaks",
+        # Python 3.10's IsolatedAsyncioTestCase cancels what is left in code of its own.
+        *(["test_async_unittest_leaks"] if sys.version_info >= (3, 11) else []),
     ], after
     assert after.of("error") == [], after
     assert "its own" in after.message("test_fails_by_itself")
