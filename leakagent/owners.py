@@ -299,7 +299,7 @@ class Left:
         from .report.fingerprint import merge
 
         found = []
-        for owner, observation in self.ended:
+        for owner, observation in sorted(self.ended, key=lambda one: one[1].entry.created):
             finding = self.ending.task_finding(observation)
             tasks = self.agent.parts["asyncio"]
             for known in (tasks.lost, tasks.left):
