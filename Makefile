@@ -39,6 +39,9 @@ docs:
 # Needs Chromium: opens a report of a real program, light and dark, and looks for console messages and requests.
 browser:
 	@$(PYTHON) .ci/test.py browser
+# Half an hour: the suites of uvicorn, starlette and anyio, into docs/false-alarms.md.
+false-alarms:
+	@$(PYTHON) .ci/test.py false-alarms
 
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache

@@ -11,6 +11,7 @@
     python .ci/test.py bench [NAME]  the benchmarks (needs the Debian packages valgrind and wrk): tables, results.json, docs/benchmarks.md
     python .ci/test.py bench-gate    one line for each target that is missed
     python .ci/test.py wheel         build the wheel into dist/
+    python .ci/test.py false-alarms  the test suites of uvicorn, starlette and anyio under the pytest plugin, into docs/
     python .ci/test.py pin           write .ci/constraints*.txt: today's versions of all that pyproject.toml requires
 
 Environments without leakagent live outside the tree, in ``$XDG_CACHE_HOME/leakagent/``, one folder per content (interpreter,
@@ -627,6 +628,13 @@ def browser(_arguments: list[str]) -> int:
         return status or python.run(".ci/browser.py", str(report), "docs/images")
 
 
+def false_alarms(arguments: list[str]) -> int:
+    """Run the test suites of other projects under the pytest plugin, and write what was found into docs/."""
+    with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
+        python = stack.enter_context(installed(this_python(), "core", build_wheel(Path(folder))))
+        return python.run("benchmarks/false_alarms.py", python.command[0], *arguments)
+
+
 def wheel(_arguments: list[str]) -> int:
     """Build the wheel into dist/."""
     dist = ROOT / "dist"
@@ -689,6 +697,7 @@ COMMANDS = {
     "bench-gate": bench_gate,
     "wheel": wheel,
     "pin": pin,
+    "false-alarms": false_alarms,
 }
 
 

@@ -30,12 +30,17 @@ if TYPE_CHECKING:
     from .core.findings import Finding
     from .detect.stalled import Stall
     from .ending import Ending
+    from .instrumentation.growing import Growing, Growth
     from .instrumentation.plugins import Plugin
     from .live.server import Live
+    from .owners import Owners
     from .processes.parent_watch import ParentWatch
     from .samples import Samples
     from .telemetry.worker import Telemetry
     from .watcher import Watcher
+
+#: Records from which on a program without event loops and executors is watched for growth.
+GROWING_FROM = 8
 
 _current: list[Agent] = []
 _fork_hook: list[bool] = []
@@ -82,6 +87,8 @@ class Agent:
         self.told_live: set[str] = set()
         #: What outlived a `leakagent.scope`, by fingerprint.
         self.scoped: dict[str, Finding] = {}
+        #: Who has created what, while somebody wants to know (`leakagent.owners`).
+        self.owners: Owners | None = None
         #: What watches the process that started this one, in children that serve nobody else.
         self.watch: ParentWatch | None = None
         #: Stalls that were told while the program runs.
@@ -95,7 +102,17 @@ class Agent:
         self._samples_begin = False
         self._sampler: Samples | None = None
         self._offers_live = settings.live and settings.level != "off" and sys.platform == "linux"
-        watcher.on_need = self.registry.on_add = self._has_work
+        watcher.on_need = self._has_work
+        #: Looks for sites whose live count keeps growing, once there can be any.
+        self.growing: Growing | None = None
+        self._grows_watched = False
+        self.registry.on_add = self._added
+
+    def _added(self) -> None:
+        self._has_work()
+        if len(self.registry.records) >= GROWING_FROM:
+            guard.call("growth", self._watch_growth)
+            watcher.needed()
 
     def start(self) -> None:
         """Watch imports, patch what is there already, and register the ends."""
@@ -218,6 +235,21 @@ class Agent:
     def _watch(self, module: ModuleType) -> None:
         self.arrived("stalls", module)
         self.parts["stalls"].start(self.parts.get("asyncio"), self._stalled)
+        guard.call("growth", self._watch_growth)
+
+    def _watch_growth(self) -> None:
+        if not self._grows_watched and self.settings.level != "count":
+            self._grows_watched = True  # before a finalizer in the middle of the import comes here
+            from .instrumentation.growing import Growing
+
+            self.growing = Growing(self.registry, self.parts, self._grows)
+            self.growing.start(self.settings.stalled_after)
+
+    def _grows(self, growth: Growth) -> None:
+        if self.is_active() and not self.child:
+            from .telling import growth_finding, tell_finding
+
+            tell_finding(self, growth_finding(self, growth))
 
     def _stalled(self, stall: Stall) -> None:
         """Tell at once what makes no progress, since the program may never come to its end; called by the watcher."""
@@ -507,6 +539,8 @@ class Agent:
         if self.watch is not None:
             self.watch.forked()
         self._parts_forked()
+        if self.growing is not None:
+            self.growing.forget()
         if "leakagent.processes.ledger" in sys.modules:
             sys.modules["leakagent.processes.ledger"].own.forked()
         guard.disabled.clear()

@@ -30,6 +30,7 @@ class Settings:
 
     Attributes:
         enabled: Whether the agent is wanted in this process.
+        baseline: File with the leaks that are accepted (``leakagent baseline``), or an empty text.
         level: ``off``, ``count``, ``site`` or ``stack``.
         report: The value of ``LEAKAGENT_REPORT`` as given; `leakagent.report.spec` reads it.
         fail_on_leak: End with status 23 if there are findings and the program itself ended with 0.
@@ -48,6 +49,7 @@ class Settings:
     """
 
     __slots__ = (
+        "baseline",
         "budget",
         "config",
         "enabled",
@@ -65,6 +67,7 @@ class Settings:
     )
 
     enabled: bool
+    baseline: str
     level: str
     report: str
     fail_on_leak: bool
@@ -138,6 +141,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], Any, str]] = {
     "level": (_choice(LEVELS), "site", ", ".join(LEVELS)),
     "report": (_report, "text", "a comma list of text, json:PATH, html:PATH, markdown:PATH, github, or off"),
     "fail_on_leak": (_switch, False, _SWITCH_TEXT),
+    "baseline": (str, "", "a file that `leakagent baseline REPORT` has written"),
     "budget": (_seconds, 10.0, _SECONDS_TEXT),
     "grace": (_seconds, 3.0, _SECONDS_TEXT),
     "orphans": (_choice(CHILD_POLICIES), "end", ", ".join(CHILD_POLICIES)),

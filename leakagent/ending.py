@@ -29,7 +29,7 @@ from .shutdown.closing import (
 )
 from .shutdown.signals import die_by, state
 from .shutdown.watchdog import Watchdog
-from .telling import chain_text, seen_by_clients, stalls_of
+from .telling import chain_text, growths_of, seen_by_clients, stalls_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ class Ending:
             self.arm()
         try:
             report = self.close(final=True)
-            fails = bool(report.findings) and self._fails_on_leak()
+            fails = self._has_new(report) and self._fails_on_leak()
             if fails:
                 report.own_status, report.status = report.status, LEAK_STATUS
             self._told_already = True
@@ -431,6 +431,7 @@ class Ending:
         for build in (self._tasks, self._failures, self._scoped, *resources):
             found += guard.call(f"detector {build.__name__.strip('_')}", build) or []
         found += guard.call("detector stalls", stalls_of, agent) or []
+        found += guard.call("detector growth", growths_of, agent) or []
         found += guard.call("detector clients", seen_by_clients, agent) or []
         for name, records in left.items():
             found += guard.call(name, self._clients_of, agent.parts[name], records) or []
@@ -470,28 +471,29 @@ class Ending:
         tasks = self.agent.parts.get("asyncio")
         if tasks is None:
             return []
-        found = []
-        for observation in [*tasks.lost, *tasks.left]:
-            lost = observation in tasks.lost
-            task = observation.entry.ref()
-            reason = _task_reason(observation, lost=lost)
-            evidence = [self.waits(observation.waits, whole=bool(observation.reason))] if observation.waits else []
-            evidence += observation.evidence
-            if observation.entry.direct:
-                evidence.append(_NOT_SEEN)
-            action = f.CANCELLED
-            if observation.refused:
-                action = f.RELEASED
-            elif lost and (task is None or task.done()) and not observation.entry.told:
-                action = f.NONE
-                evidence.append("held by leakagent, it went on to its end")
-            elif task is not None and not task.done():
-                action = f.RELEASED
-            finding = self.finding(tasks.record(observation), reason, evidence=evidence, action=action)
-            finding.oldest_age_s = observation.age
-            if task_is_a_leak(finding, running_elsewhere=observation.loop_runs):
-                found.append(finding)
-        return found
+        return [found for one in [*tasks.lost, *tasks.left] if (found := self.task_finding(one)) is not None]
+
+    def task_finding(self, observation: Observation) -> Finding | None:
+        """Return the finding about a task that was lost, or left at the end of its loop; None if it is not told."""
+        tasks = self.agent.parts["asyncio"]
+        lost = observation in tasks.lost
+        task = observation.entry.ref()
+        reason = _task_reason(observation, lost=lost)
+        evidence = [self.waits(observation.waits, whole=bool(observation.reason))] if observation.waits else []
+        evidence += observation.evidence
+        if observation.entry.direct:
+            evidence.append(_NOT_SEEN)
+        action = f.CANCELLED
+        if observation.refused:
+            action = f.RELEASED
+        elif lost and (task is None or task.done()) and not observation.entry.told:
+            action = f.NONE
+            evidence.append("held by leakagent, it went on to its end")
+        elif task is not None and not task.done():
+            action = f.RELEASED
+        finding = self.finding(tasks.record(observation), reason, evidence=evidence, action=action)
+        finding.oldest_age_s = observation.age
+        return finding if task_is_a_leak(finding, running_elsewhere=observation.loop_runs) else None
 
     def _failures(self) -> list[Finding]:
         tasks = self.agent.parts.get("asyncio")
@@ -691,6 +693,23 @@ class Ending:
         if not self.agent.settings.fail_on_leak or self.agent.child or self.agent.exit_status() != (0, None):
             return False
         return all(map(_can_be_flushed, (sys.__stdout__, sys.__stderr__)))
+
+    def _has_new(self, report: Report) -> bool:
+        """Say whether something was found that the baseline does not accept."""
+        path = self.agent.settings.baseline
+        if not path or self.agent.child or not report.findings:
+            return bool(report.findings)
+        from .report import baseline
+
+        try:
+            accepted = baseline.read(os.path.join(self.agent.base, path))
+        except (OSError, ValueError) as error:
+            guard.say(f"{baseline.problem(path, error)}; nothing is accepted")
+            return True
+        for finding in report.findings:
+            if finding.fingerprint in accepted:
+                finding.evidence = [*finding.evidence, f"accepted by {path}"]
+        return any(finding.fingerprint not in accepted for finding in report.findings)
 
     def _tell(self, report: Report) -> None:
         agent = self.agent

@@ -25,13 +25,15 @@ from contextlib import suppress
 from . import agent as agents
 from . import guard
 from .core import findings as f
-from .core.records import PROCESS, PROCESS_POOL, TASK, THREAD, THREAD_POOL, Record
+from .core.records import PROCESS, PROCESS_POOL, SUBPROCESS, TASK, THREAD, THREAD_POOL, Record
 from .core.sites import YOURS
+from .processes.identity import is_running
 from .shutdown import interpreter
 from .shutdown.signals import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import ContextVar, Token
     from types import TracebackType
     from typing import Any
@@ -210,7 +212,7 @@ class scope:  # noqa: N801 - used like a function
         """Note what was created inside."""
         self.records.append(record)
         if len(self.records) > self._limit:
-            self.records = [one for one in self.records if one.state == "live" and _is_alive(one)]
+            self.records = [one for one in self.records if one.state == "live" and is_alive(one)]
             self._limit = 256 + 2 * len(self.records)
 
     _limit = 256
@@ -240,7 +242,7 @@ class _Left:
         self._look_at_tasks()
         loop = interpreter.running_loop()
         for record in self.scope.records:
-            if record.detail.get("scope") or not _is_alive(record) or _serves(record, loop):
+            if record.detail.get("scope") or not is_alive(record) or serves(record, loop):
                 continue
             finding = self.ending.finding(record, f.OUTLIVED_SCOPE)
             if record.kind in {THREAD, THREAD_POOL, PROCESS_POOL} and finding.site.owner != YOURS:
@@ -331,26 +333,33 @@ def _line(finding: Finding) -> str:
     return f"{count}{finding.kind} created at {where}"
 
 
-def _is_alive(record: Record) -> bool:
+def is_alive(record: Record) -> bool:
     """Say whether a resource that was not ended by its own method is still there."""
     resource = record.resource()
     if resource is None or record.state != "live":
         return False
-    if record.kind == THREAD:
-        return bool(resource.is_alive())
-    if record.kind == PROCESS:
-        return not record.detail["pool"] and resource.exitcode is None
+    ask = _SIGNS.get(record.kind)
+    if ask is not None:
+        return bool(ask(resource, record.detail))
     agent = agents.current()
     part = agent.client_part(record.kind) if agent is not None else None
     return record.kind != TASK if part is None else part.is_alive(record)
 
 
-def _serves(record: Record, loop: object) -> bool:
+#: Kind -> what says that a resource has not ended.
+_SIGNS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
+    THREAD: lambda thread, _: thread.is_alive(),
+    PROCESS: lambda process, detail: not detail["pool"] and process.exitcode is None,
+    SUBPROCESS: lambda _, detail: is_running(detail["pid"], detail["start"]),
+}
+
+
+def serves(record: Record, loop: object) -> bool:
     """Say whether it serves something else: the running loop, an executor, a queue."""
     resource = record.resource()
     if record.kind != THREAD:
         return loop is not None and interpreter.is_default_executor(loop, resource)
-    if resource.ident == _thread.get_ident() or resource in interpreter.worker_threads():
+    if resource is None or resource.ident == _thread.get_ident() or resource in interpreter.worker_threads():
         return True
     target = interpreter.thread_target(resource)
     modules = {type(resource).__module__, getattr(target, "__module__", None) or ""}

@@ -1,10 +1,11 @@
-"""What makes no progress, told while the program runs: one block per fingerprint, by the process that the user started."""
+"""What makes no progress or keeps growing, told while the program runs: one block per fingerprint, by the process that the user started."""
 
 from __future__ import annotations
 
 import os
 
 from . import guard
+from .core.findings import GROWING
 from .core.records import EVENT_LOOP
 from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .agent import Agent
     from .core.findings import Finding
     from .detect.stalled import Stall
+    from .instrumentation.growing import Growth
 
 
 def stalls_of(agent: Agent) -> list[Finding]:
@@ -54,8 +56,28 @@ def tell_why(agent: Agent) -> None:
         guard.say("\n   ".join(["why it does not end (Ctrl+C)", *lines(why(agent), unicode=False)]))
 
 
+def growths_of(agent: Agent) -> list[Finding]:
+    """Return the findings about sites whose live count keeps growing."""
+    return [] if agent.growing is None else [growth_finding(agent, growth) for growth in agent.growing.found()]
+
+
+def growth_finding(agent: Agent, growth: Growth) -> Finding:
+    """Return the finding about a site whose live count keeps growing."""
+    from .report.fixes import fix_for  # only for programs that grow
+
+    fix = fix_for(GROWING, growth.kind)
+    finding = finding_of(growth.record, GROWING, base=agent.base, evidence=[growth.trend.text()], fix=fix)
+    finding.count = growth.count
+    return finding
+
+
 def tell(agent: Agent, stall: Stall) -> None:
-    """Print what is wrong, unless the user wants no text or has asked not to be told.
+    """Print what makes no progress."""
+    tell_finding(agent, _finding(agent, stall))
+
+
+def tell_finding(agent: Agent, finding: Finding) -> None:
+    """Print a finding while the program runs, once, unless the user wants no text or has asked not to be told.
 
     A child prints nothing, but for one case: it is about to hang for ever (`leakagent.instrumentation.inherited`), so that nobody else
     is going to hear of it.  Its report is handed over at once as well.
@@ -64,7 +86,6 @@ def tell(agent: Agent, stall: Stall) -> None:
     from .report.live import render
     from .report.spec import TEXT, parse_spec
 
-    finding = _finding(agent, stall)
     complete(finding)
     known = agent.told_live
     if finding.fingerprint in known or ignored(finding, agent.settings.ignore):

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import xml.etree.ElementTree as ET
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -260,3 +261,76 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         with suppress(ProcessLookupError):
             os.killpg(server.process.pid, signal.SIGKILL)
         server.process.wait()
+
+
+# -- pytest run by a test --------------------------------------------------------------------------------------------
+
+#: Only leakagent's own plugin, and nothing from outside.
+_ALONE = {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+TESTS_HEAD = """\
+import asyncio, multiprocessing, subprocess, sys, threading, time, unittest
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import pytest
+
+kept = []
+gate = threading.Event()
+
+async def background():
+    await asyncio.sleep(600)
+
+def wait():
+    gate.wait(600)
+"""
+
+
+class Outcome:
+    """What pytest said of a file of tests."""
+
+    def __init__(self, ran: Any, folder: Path, text: str) -> None:
+        """Read its reports."""
+        self.ran = ran
+        self.text = text
+        cases = ET.parse(folder / "junit.xml").getroot().iter("testcase")
+        self.cases = [(str(case.get("name")), case) for case in cases]
+        report = folder / "report.json"
+        self.findings = json.loads(report.read_text(encoding="utf-8"))["findings"] if report.exists() else []
+
+    def __repr__(self) -> str:
+        """Show everything: this is what a failed assertion prints."""
+        return repr(self.ran)
+
+    def of(self, outcome: str) -> list[str]:
+        """Return the names of the tests that have failed, or had errors."""
+        return [name for name, case in self.cases if case.find(outcome) is not None]
+
+    def message(self, name: str) -> str:
+        """Return what was said of a failed test."""
+        found = next(case for known, case in self.cases if known == name).find("failure")
+        assert found is not None, self
+        return f"{found.get('message')}\n{found.text}"
+
+
+@pytest.fixture(name="outcome")
+def outcome_fixture(python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path) -> Callable[..., Outcome]:
+    """Run a file of tests with ``--leakagent``."""
+
+    def run(text: str, *options: str, env: dict[str, str] | None = None) -> Outcome:
+        path = program(TESTS_HEAD + text, "test_it.py")
+        variables = {"LEAKAGENT_REPORT": "json:report.json", **_ALONE, **(env or {})}
+        words = (
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "leakagent.pytest_plugin",
+            "-o",
+            "leakagent_grace=0.1",
+            "--junit-xml=junit.xml",
+            "--leakagent",
+        )
+        ran = python(*words, *options, path.name, env=variables)
+        assert (tmp_path / "junit.xml").exists(), ran
+        return Outcome(ran, tmp_path, TESTS_HEAD + text)
+
+    return run

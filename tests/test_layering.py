@@ -36,8 +36,11 @@ LAYERS = {
     "ending": 4,
     "agent": 4,
     "scopes": 4,
-    "testing": 4,
+    "owners": 4,
+    "testing": 5,
     "pytest_lancedb": 5,
+    "pytest_plugin": 5,
+    "pytest_watching": 5,
     "bootstrap": 5,
     "cli": 5,
     "__init__": 5,
@@ -53,6 +56,8 @@ ONLY_FROM = {
     "psutil": ("processes/", "instrumentation/"),
     "opentelemetry": ("telemetry/",),
     "textual": ("cli/top_screen",),
+    "pytest": ("pytest_plugin", "pytest_watching"),
+    "_pytest": ("pytest_watching",),
 }
 
 PRIVATE_NAMES_IN = "shutdown/interpreter"

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS = ("run", "attach", "doctor", "dump", "ps", "reap", "report", "top", "why")
+COMMANDS = ("run", "attach", "baseline", "doctor", "dump", "ps", "reap", "report", "top", "why")
 
 USAGE = """\
 usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
@@ -23,6 +23,8 @@ usage: python -m leakagent [run] [OPTIONS] script.py [ARG...]
        leakagent why PID [--json]
        leakagent reap [--clean] [--json] [--older-than SECONDS] [--every SECONDS] [PID...]
        leakagent report FILE [--html OUT] [--markdown OUT] [--json]
+       leakagent report OLD NEW [--json]
+       leakagent baseline REPORT > leakagent-baseline.json
 
 Runs a Python program, keeps its unfinished work alive, closes what it left open at its end, and tells what leaked.
 
@@ -30,6 +32,7 @@ options of run:
   --level LEVEL          off, count, site (default) or stack
   --report LIST          text (default), json:PATH, html:PATH, markdown:PATH, github, off; {pid} in a path is replaced
   --fail-on-leak         status 23 if there are findings and the program itself ended with 0
+  --baseline FILE        leaks that are accepted (leakagent baseline): --fail-on-leak counts only new ones
   --budget SECONDS       what the whole shutdown may take (default 10)
   --grace SECONDS        what loops and executors each get (default 3)
   --orphans POLICY       what children of multiprocessing do when their starter is gone: end (default) or keep
@@ -61,6 +64,8 @@ def _load(command: str) -> Callable[[list[str]], None]:
         from .attach import main as run
     elif command == "doctor":
         from .doctor import main as run
+    elif command == "baseline":
+        from .baseline import main as run
     elif command == "dump":
         from .dump import main as run
     elif command == "ps":

@@ -30,9 +30,16 @@ def main(words: list[str]) -> None:
         _usage("no program given")
     os.environ["LEAKAGENT"] = "1"
     settings, errors = config.load()
+    if settings.baseline and not errors:
+        from leakagent.report import baseline
+
+        try:
+            baseline.read(settings.baseline)
+        except (OSError, ValueError) as error:
+            errors = [baseline.problem(settings.baseline, error)]
     if errors:
-        for error in errors:
-            guard.say(error)
+        for line in errors:
+            guard.say(line)
         raise SystemExit(2)
     watched = agent.start(settings, "command line")
     _run(rest, watched)

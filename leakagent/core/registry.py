@@ -60,6 +60,8 @@ class Registry:
         self.counts: dict[str, Counts] = {}
         #: Called with each new record while a `leakagent.scope` is open.
         self.scoped: Callable[[Record], None] | None = None
+        #: Called with each new record while somebody wants to know who creates what (`leakagent.owners`).
+        self.owned: Callable[[Record], None] | None = None
         #: Identities of the agent's own threads (`is_own`).
         self.own: set[int] = set()
         #: Called after each new record.
@@ -153,7 +155,7 @@ class Registry:
         record.detail["adopted"] = True
         return self._keep(record, resource, weak=weak)
 
-    def _keep(  # noqa: PLR0913 - as of `add`
+    def _keep(
         self,
         record: Record,
         resource: Any,  # noqa: ANN401 - whatever the program created
@@ -172,6 +174,8 @@ class Registry:
         self.count(record.kind).add(1, 0)
         if self.scoped is not None:
             self.scoped(record)
+        if self.owned is not None:
+            self.owned(record)
         if is_work and self.on_add is not None:
             self.on_add()
         return record

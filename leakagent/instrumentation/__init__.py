@@ -36,9 +36,6 @@ PARTS = {
 #: Parts that know a server (`leakagent.instrumentation.servers`).
 SERVERS = frozenset({"uvicorn", "hypercorn", "gunicorn", "werkzeug", "streamlit"})
 
-#: Parts whose resources are closed at the end of the program.
-CLIENTS = frozenset({"chromadb", "lancedb"})
-
 #: Module of the program -> the part that patches it.
 TARGETS = {
     "asyncio.tasks": "asyncio",

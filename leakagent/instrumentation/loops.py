@@ -20,11 +20,12 @@ import weakref
 from leakagent import guard
 from leakagent.core.findings import STALLED
 from leakagent.core.records import EVENT_LOOP, Record
-from leakagent.core.sites import YOURS, line_of, owner_of
+from leakagent.core.sites import YOURS, capture_stack, creating_frame, line_of, owner_of
 from leakagent.detect.stalled import Stall, is_attended
 from leakagent.shutdown import interpreter
 from leakagent.watcher import SHARE, watcher
 
+from .executors import outside_of_constructors
 from .task_notes import pending_tasks
 
 TYPE_CHECKING = False
@@ -48,10 +49,11 @@ _DEEPEST = 200
 class _Loop:
     """One event loop, referred to weakly."""
 
-    __slots__ = ("asked", "blocked", "looks", "ref", "thread")
+    __slots__ = ("asked", "blocked", "looks", "record", "ref", "thread")
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        self.ref = weakref.ref(loop)
+    def __init__(self, loop: AbstractEventLoop, record: Record) -> None:
+        self.ref = record.ref = weakref.ref(loop)
+        self.record = record
         self.thread = _thread.get_ident()
         self.asked = 0.0
         self.looks = 0
@@ -101,13 +103,21 @@ class Loops:
     def _make_init(self, original: Callable[..., None]) -> Callable[..., None]:
         def __init__(loop: AbstractEventLoop, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807 - takes the place of the method
             original(loop, *args, **kwargs)
-            guard.call("event loops", self._note, loop)
+            guard.call("event loops", self._note, loop, interpreter.caller(1))
 
         return __init__
 
-    def _note(self, loop: AbstractEventLoop) -> None:
+    def _note(self, loop: AbstractEventLoop, frame: FrameType | None) -> None:
         self._loops = [one for one in self._loops if one.ref() is not None]
-        self._loops.append(_Loop(loop))
+        place = None if self.registry.level == "count" else creating_frame(outside_of_constructors(frame, loop))
+        code, lasti = (None, 0) if place is None else (place.f_code, place.f_lasti)
+        record = Record(0, EVENT_LOOP, code, lasti, time.monotonic(), self.registry.pid)
+        record.detail["thread"] = _thread.get_ident()
+        if self.registry.level == "stack":
+            record.stack = capture_stack(place)
+        if self.registry.owned is not None:
+            self.registry.owned(record)
+        self._loops.append(_Loop(loop, record))
         watcher.needed()
 
     def running(self) -> list[AbstractEventLoop]:
@@ -118,6 +128,17 @@ class Loops:
         """Watch loops that were there before the agent."""
         for loop in loops:
             self._note(loop)
+
+    def open(self) -> list[Record]:
+        """Return a record of each event loop that nobody has closed and that does not run."""
+        loops = [(one.record, loop) for one in self._loops if (loop := one.ref()) is not None]
+        return [record for record, loop in loops if not loop.is_closed() and not loop.is_running()]
+
+    def stands_still(self, loop: AbstractEventLoop) -> bool:
+        """Say whether an event loop that this thread has made does not run now, but may again."""
+        if loop.is_closed() or loop.is_running():
+            return False
+        return any(one.ref() is loop and one.record.detail["thread"] == _thread.get_ident() for one in self._loops)
 
     def look(self) -> list[Stall]:
         """Look once at every loop, and return what has been blocked for the whole threshold."""

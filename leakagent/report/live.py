@@ -23,6 +23,7 @@ def render(finding: Finding) -> str:
         f"{kind_name(finding.kind)} {reason_text(finding.reason)}",
         f"   {finding.site.owner:<7}  {place(finding.site)}",
         f"   > {finding.source}" if finding.source else "",
+        f"   {finding.count} of them" if finding.count > 1 else "",
         f"   {', '.join(finding.names)}" if finding.names else "",
         *(f"   {text}" for text in finding.evidence),
         *(f"   called from  {text}" for text in finding.stack[1:9]),
