@@ -5,6 +5,8 @@
     python .ci/test.py demo          the demo, bare and under the agent
     python .ci/test.py corpus        small programs with and without leaks: how many are told rightly; writes docs/corpus.md
     python .ci/test.py faults        every function of the agent broken, one at a time; writes docs/faults.md
+    python .ci/test.py otel-demo     the demo, a real Collector and a real store, and where its leaks are seen (--once: and end)
+    python .ci/test.py dashboards    write the dashboards in deploy/
     python .ci/test.py wheel         build the wheel into dist/
     python .ci/test.py pin           write .ci/constraints*.txt: today's versions of all that pyproject.toml requires
 
@@ -59,7 +61,7 @@ ENVIRONMENTS = {
     "core": ["test", "servers"],
     "apps": ["test", "servers", "demo", "apps", "tui"],
     "older": ["test", "older"],
-    "otel": ["test", "otlp"],
+    "otel": ["test", "otlp", "prometheus", "demo", "otel"],
     "demo": ["demo"],
     "check": ["dev"],
 }
@@ -376,13 +378,16 @@ def test(selection: list[str]) -> int:
             message = "there is no otelcol on the PATH, which tests/otel need"
             raise CannotError(message)
         print("-- no OpenTelemetry Collector on this machine, not tested: tests/otel", flush=True)
+    without = [] if CI or shutil.which("promtool") else ["--ignore=tests/otel/test_promtool.py"]
+    if without and not selection:
+        print("-- no promtool on this machine (.ci/run says where it comes from), not tested: the alert rules", flush=True)
     here = next((python for python in pythons if python.version == APPS_VERSION), pythons[0])
     plan = []
     for name, paths in APPLICATIONS.items():
         if name == "otel" and not shutil.which("otelcol"):
             continue
         chosen = [path for path in selection if path.startswith(APPLICATION_TESTS) and _environment_of(path) == name]
-        plan += [(here, name, chosen or paths)] if chosen or not selection else []
+        plan += [(here, name, chosen or [*paths, *(without if name == "otel" else [])])] if chosen or not selection else []
     plan += [
         (python, "core", core or ["tests", *(f"--ignore={path}" for path in APPLICATION_TESTS)])
         for python in pythons
@@ -564,10 +569,23 @@ def faults(arguments: list[str]) -> int:
     return _run_script("tests/faults/everywhere.py", arguments or ["--write", "docs/faults.md"])
 
 
-def _run_script(script: str, arguments: list[str]) -> int:
+def otel_demo(arguments: list[str]) -> int:
+    """Run the demo with a Collector and a store."""
+    if not _find_collector():
+        message = "there is no otelcol on the PATH"
+        raise CannotError(message)
+    return _run_script("deploy/demo.py", arguments, "otel")
+
+
+def dashboards(arguments: list[str]) -> int:
+    """Write the dashboards."""
+    return _run_script("deploy/dashboards.py", arguments, "otel")
+
+
+def _run_script(script: str, arguments: list[str], name: str = "apps") -> int:
     here = next(iter(find_pythons([APPS_VERSION])), this_python())
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
-        python = stack.enter_context(installed(here, "apps", build_wheel(Path(folder))))
+        python = stack.enter_context(installed(here, name, build_wheel(Path(folder))))
         return python.run(script, *arguments)
 
 
@@ -620,7 +638,17 @@ def _pin(path: Path, names: dict[str, list[str]], pythons: list[Python]) -> None
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-COMMANDS = {"check": check, "test": test, "demo": demo, "corpus": corpus, "faults": faults, "wheel": wheel, "pin": pin}
+COMMANDS = {
+    "check": check,
+    "test": test,
+    "demo": demo,
+    "corpus": corpus,
+    "faults": faults,
+    "otel-demo": otel_demo,
+    "dashboards": dashboards,
+    "wheel": wheel,
+    "pin": pin,
+}
 
 
 def main() -> int:
