@@ -1,10 +1,17 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo test check corpus downstream faults bench bench-gate matrix docs browser wheel clean
+.PHONY: demo otel-demo dashboards test check corpus downstream faults bench bench-gate matrix wheel docs browser false-alarms clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
+
+# A Collector and a store on the loopback interface, without Docker; ONCE=1 prints what the store answers, and ends.
+otel-demo:
+	@$(PYTHON) .ci/test.py otel-demo $(if $(ONCE),--once)
+
+dashboards:
+	@$(PYTHON) .ci/test.py dashboards
 
 test:
 	@$(PYTHON) .ci/test.py test

@@ -159,7 +159,7 @@ class Agent:
         if from_variables and not any(name.startswith("OTEL_") for name in os.environ):
             return
         from .telemetry.numbers import Numbers
-        from .telemetry.wanted import Wanted
+        from .telemetry.wanted import LOGS, Wanted
         from .telemetry.worker import Telemetry
 
         wanted = Wanted(os.environ)
@@ -167,9 +167,36 @@ class Agent:
             guard.say(problem)
         if from_variables and not wanted.exporters:
             return
-        numbers = Numbers(self.registry, self.parts, self._found_so_far)
-        self.telemetry = Telemetry(wanted if from_variables else None, numbers, self.settings.otel_wait)
+        numbers = Numbers(self.registry, self.parts, self._found_so_far, base=self.base, memory=self.settings.otel_memory)
+        seconds, logs = self.settings.otel_wait, LOGS in wanted.exporters
+        self.telemetry = Telemetry(wanted if from_variables else None, numbers, seconds, logs=logs)
         self.telemetry.start()
+        # No exit handler runs there.
+        self.patches.replace(os, "_exit", self._make_leave)
+        for name in ("execv", "execve"):
+            if hasattr(os, name):
+                self.patches.replace(os, name, self._make_become)
+
+    def _make_leave(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def _exit(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - takes the place of `os._exit`
+            self._send_first()
+            return original(*arguments, **named)
+
+        return _exit
+
+    def _make_become(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def execute(path: Any, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - takes the place of `os.execv`
+            # `os.execvp` tries every folder of the path.
+            if isinstance(path, int) or os.access(path, os.X_OK):
+                self._send_first()
+            return original(path, *arguments, **named)
+
+        return execute
+
+    @guard.guarded("telemetry")
+    def _send_first(self) -> None:
+        if self.telemetry is not None and self.is_active():
+            self.telemetry.flush()
 
     def _found_so_far(self) -> list[Finding]:
         return self.new_ending().so_far()
@@ -308,25 +335,29 @@ class Agent:
             name, made = PARTS[part]
             package = __import__(f"{instrumentation.__name__}.{name}", fromlist=[made])
             self.parts[part] = getattr(package, made)(self.registry, self.settings)
-            if isinstance(self.parts[part], Instrumentation):
-                self.parts[part].part, self.parts[part].tell = part, self._seen
-            if part == "loky":
-                self.parts[part].main_has_ended = self.main_has_ended
-            if part == "asyncio":
-                self.parts[part].interrupted = self.interrupted
-            if part == "processes":
-                # A program that waits for its child itself knows why.
-                self.parts[part].interrupted = lambda: self.interrupted() if self.signals.main_has_ended else None
-            if part == "billiard":
-                self.parts[part].leaves = self.leaves
-            if part == "executors":
-                self.parts[part].end_loops = lambda threads: self.ending().end_loops(threads)
-            if part == "loop signals":
-                self.parts[part].signals = self.signals
-            if part in SERVERS:
-                self.parts[part].ending, self.parts[part].signals = self.ending, self.signals
+            self._connect(part)
         if part not in guard.disabled:
             self.parts[part].arrived(module, self.patches)
+
+    def _connect(self, part: str) -> None:
+        """Give a new part what it needs of the others."""
+        if isinstance(self.parts[part], Instrumentation):
+            self.parts[part].part, self.parts[part].tell = part, self._seen
+        if part == "loky":
+            self.parts[part].main_has_ended = self.main_has_ended
+        if part == "asyncio":
+            self.parts[part].interrupted = self.interrupted
+        if part == "processes":
+            # A program that waits for its child itself knows why.
+            self.parts[part].interrupted = lambda: self.interrupted() if self.signals.main_has_ended else None
+        if part == "billiard":
+            self.parts[part].leaves = self.leaves
+        if part == "executors":
+            self.parts[part].end_loops = lambda threads: self.ending().end_loops(threads)
+        if part == "loop signals":
+            self.parts[part].signals = self.signals
+        if part in SERVERS:
+            self.parts[part].ending, self.parts[part].signals = self.ending, self.signals
 
     def _is_used(self) -> bool:
         return any(not isinstance(part, Instrumentation) or part.is_used() for part in self.parts.values())

@@ -43,6 +43,7 @@ class Settings:
         ignore: Fingerprints, kinds, functions or ``file:line`` patterns that are not reported.
         otel: ``auto``, ``global`` or ``off``.
         otel_wait: Seconds that the end of the program waits for telemetry to be delivered.
+        otel_memory: Whether the memory of the process is sent as well.
         live: Whether the per-user socket is wanted.
         config: The TOML file that was read, or an empty text.
 
@@ -60,6 +61,7 @@ class Settings:
         "live",
         "orphans",
         "otel",
+        "otel_memory",
         "otel_wait",
         "report",
         "stalled_after",
@@ -79,6 +81,7 @@ class Settings:
     ignore: tuple[str, ...]
     otel: str
     otel_wait: float
+    otel_memory: bool
     live: bool
     config: str
 
@@ -150,6 +153,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], Any, str]] = {
     "ignore": (_patterns, (), "a comma list of fingerprints, kinds, functions or file:line patterns"),
     "otel": (_choice(OTEL_MODES), "auto", ", ".join(OTEL_MODES)),
     "otel_wait": (_seconds, 1.0, _SECONDS_TEXT),
+    "otel_memory": (_switch, False, _SWITCH_TEXT),
     "live": (_switch, True, _SWITCH_TEXT),
 }
 

@@ -229,7 +229,9 @@ class Ending:
     def last_words(self) -> None:
         """Tell what is still open."""
         if not self._told_already:
-            self._tell(self._report({}))
+            report = self._report({})
+            self._tell(report)
+            guard.call("telemetry", self._send, report)
 
     def forced(self) -> None:
         """End the process, and before it the children that nobody would end any more."""

@@ -41,6 +41,7 @@ options of run:
   --ignore LIST          fingerprints, kinds, functions or file:line patterns that are not told
   --otel MODE            auto (default: what the OTEL_* variables ask for), global (the program's own providers) or off
   --otel-wait SECONDS    what the end may wait for telemetry to be delivered (default 1)
+  --otel-memory 0|1      send the memory of the process as well (default 0)
   --live 0|1             the per-user socket for ps, top, why, dump (default 1)
   --config FILE          a TOML file with [tool.leakagent] (default pyproject.toml)
   -h, --help             this text

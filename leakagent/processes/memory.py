@@ -11,3 +11,13 @@ def private_bytes(pid: int) -> int | None:
         return int(psutil.Process(pid).memory_full_info().uss)
     except (psutil.Error, OSError, AttributeError):
         return None
+
+
+def resident_bytes() -> int | None:
+    """Return the bytes of physical memory that this process takes (RSS), None if that can't be known."""
+    import psutil  # only when it is asked for
+
+    try:
+        return int(psutil.Process().memory_info().rss)
+    except (psutil.Error, OSError):
+        return None

@@ -39,6 +39,9 @@ from leakagent import guard
 from . import interpreter
 from .noticer import noticer
 
+#: Not what telemetry puts in its place: that one delivers first.
+_exit_now = os._exit
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -353,8 +356,8 @@ def die_by(number: int) -> None:
     """End the process by a signal's default action, here and now; with a status where that has none (process 1)."""
     status = interpreter.status_by(number)
     if status is not None:
-        os._exit(status)
+        _exit_now(status)
     interpreter.restore_default_action(number)
     os.kill(os.getpid(), number)
     interpreter.take_pending(number)
-    os._exit(128 + number)
+    _exit_now(128 + number)

@@ -11,11 +11,13 @@ and a site of a counter is named for good, because its series would go backwards
 
 from __future__ import annotations
 
+import os
 import time
 
 from leakagent import guard
 from leakagent.core.records import DROPPED, KINDS, TASK, THREAD
 from leakagent.core.sites import UNKNOWN, resolve
+from leakagent.processes.memory import resident_bytes
 
 from . import names
 
@@ -27,9 +29,20 @@ if TYPE_CHECKING:
 
     from leakagent.core.findings import Finding, Report
     from leakagent.core.registry import Registry
+    from leakagent.core.sites import Site
 
-    #: Values of the attributes of a metric in the order of `names.METRICS`, and the number.
+    #: Values of the attributes of a metric in the order of `names.METRICS`, empty for one that is absent, and the number.
     Point = tuple[tuple[str, ...], float]
+
+
+def qualified(site: Site) -> str:
+    """Return the function with its module, worked out from the file: ``rag.chat.stream_answer`` (conventions: fully qualified)."""
+    path = site.file.removesuffix("/__init__.py").removesuffix(".py")
+    if not site.file.endswith(".py"):
+        return site.function
+    # Outside of the working folder the path names the machine's folders, or its user.
+    module = os.path.basename(path) if path.startswith(("/", ".")) or ":" in path else path.replace("/", ".")
+    return f"{module}.{site.function}"
 
 
 class Sites:
@@ -58,15 +71,27 @@ class Sites:
 class Numbers:
     """Reads the state of the agent of this process."""
 
-    def __init__(self, registry: Registry, parts: dict[str, Any], findings: Callable[[], list[Finding]]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        parts: dict[str, Any],
+        findings: Callable[[], list[Finding]],
+        *,
+        base: str = "",
+        memory: bool = False,
+    ) -> None:
         """Read from these.
 
         Args:
             registry: The records and counts.
             parts: The agent's parts, of which tasks keep notes of their own.
             findings: Returns what was found so far.
+            base: Folder that the program's own paths are relative to.
+            memory: Whether the memory of the process is wanted.
 
         """
+        self.base = base
+        self.memory = memory
         self.registry = registry
         self.parts = parts
         self.findings = findings
@@ -83,7 +108,7 @@ class Numbers:
 
     def forget(self) -> None:
         """Start at zero in a forked child."""
-        self.__init__(self.registry, self.parts, self.findings)  # type: ignore[misc]
+        self.__init__(self.registry, self.parts, self.findings, base=self.base, memory=self.memory)  # type: ignore[misc]
 
     def collect(self) -> None:
         """Read everything, before the points are asked for."""
@@ -95,7 +120,7 @@ class Numbers:
         self._count()
         found: dict[tuple[str, str, str], int] = {}
         for one in self.findings() if self.final is None else self.final:
-            place = one.reason, one.kind, one.site.function
+            place = one.reason, one.kind, qualified(one.site)
             found[place] = found.get(place, 0) + one.count
         # What was found stays found.
         for place, number in found.items():
@@ -129,13 +154,17 @@ class Numbers:
 
     # -- points ------------------------------------------------------------------------------------------------------
 
+    def wanted(self) -> list[str]:
+        """Return the names of the metrics that are sent."""
+        return [name for name in names.METRICS if self.memory or name not in names.ON_REQUEST]
+
     def points(self, name: str) -> list[Point]:
         """Return the points of one metric of `names.METRICS`."""
         return _READERS[name](self)
 
     def resource_count(self) -> list[Point]:
         """Return how many there are."""
-        functions = {code: _function(code) for _kind, _state, code in self._live}
+        functions = {code: self._function(code) for _kind, _state, code in self._live}
         sizes: dict[str, int] = {}
         for (_kind, _state, code), number in self._live.items():
             sizes[functions[code]] = sizes.get(functions[code], 0) + number
@@ -171,19 +200,16 @@ class Numbers:
             points[place] = points.get(place, 0) + number
         return list(points.items())
 
-    def stage_duration(self) -> list[Point]:
-        """Return how long the stages took."""
-        seconds: dict[str, float] = {}
-        for one in self._receipt():
-            seconds[one.stage] = seconds.get(one.stage, 0.0) + one.seconds
-        return [((stage,), taken) for stage, taken in seconds.items()]
-
     def stage_resources(self) -> list[Point]:
         """Return what the stages did."""
         points: dict[tuple[str, ...], int] = {}
         for one in self._receipt():
-            for outcome, number in ((names.ENDED, max(0, one.asked - one.forced)), (names.FORCED, one.forced)):
-                points[one.stage, outcome] = points.get((one.stage, outcome), 0) + number
+            for outcome, error, number in (
+                (names.ENDED, "", max(0, one.asked - one.forced)),
+                (names.FORCED, names.TIMEOUT, one.forced),
+            ):
+                place = one.stage, outcome, error
+                points[place] = points.get(place, 0) + number
         return list(points.items())
 
     def _receipt(self) -> list[Any]:
@@ -201,6 +227,14 @@ class Numbers:
         """Return the parts that are off."""
         return [((part,), 1) for part in list(guard.disabled)]
 
+    def process_memory(self) -> list[Point]:
+        """Return the memory of the process."""
+        taken = resident_bytes()
+        return [] if taken is None else [((), taken)]
+
+    def _function(self, code: CodeType | None) -> str:
+        return UNKNOWN.function if code is None else qualified(resolve(code, 0, base=self.base))
+
 
 _READERS: dict[str, Callable[[Numbers], list[Point]]] = {
     names.RESOURCE_COUNT: Numbers.resource_count,
@@ -208,17 +242,13 @@ _READERS: dict[str, Callable[[Numbers], list[Point]]] = {
     names.RESOURCE_FINISHED: Numbers.resource_finished,
     names.RESOURCE_AGE: Numbers.resource_age,
     names.FINDINGS: Numbers.found,
-    names.STAGE_DURATION: Numbers.stage_duration,
     names.STAGE_RESOURCES: Numbers.stage_resources,
     names.AGENT_TIME: Numbers.agent_time,
     names.AGENT_MEMORY: Numbers.agent_memory,
     names.AGENT_DISABLED: Numbers.agent_disabled,
+    names.PROCESS_MEMORY: Numbers.process_memory,
 }
 
 
 def _runs(thread: Any) -> bool:  # noqa: ANN401 - a thread or None
     return thread is not None and thread.is_alive()
-
-
-def _function(code: CodeType | None) -> str:
-    return UNKNOWN.function if code is None else resolve(code, 0).function

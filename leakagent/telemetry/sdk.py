@@ -15,10 +15,10 @@ What is still open.  The SDK is loaded in a second thread while the program star
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
-import time
 from contextlib import suppress
 from functools import partial
 from threading import get_ident
@@ -26,30 +26,28 @@ from uuid import uuid4
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
-from opentelemetry.context import Context
 from opentelemetry.sdk import version as sdk_version
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricExportResult, MetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from leakagent import __version__
 from leakagent.core.findings import Finding, Report
 
 from . import names
-from .wanted import CONSOLE, GRPC, METRICS, TRACES
+from .spans import Spans
+from .wanted import CONSOLE, GRPC, LOGS, METRICS, PROMETHEUS, TRACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
+    from .events import Events
     from .numbers import Numbers
     from .wanted import Wanted
-
-_NANO = 1_000_000_000
 
 #: The packages that exporters come from.
 PACKAGES = {
@@ -62,30 +60,77 @@ class MissingError(Exception):
     """An exporter that was asked for is not installed; the text is for people."""
 
 
+#: Signal -> the module of its exporters in each OTLP package, that of its console exporter, and the name of the class.
+_EXPORTERS = {
+    METRICS: ("metric_exporter", "opentelemetry.sdk.metrics.export", "MetricExporter"),
+    TRACES: ("trace_exporter", "opentelemetry.sdk.trace.export", "SpanExporter"),
+    LOGS: ("_log_exporter", "opentelemetry.sdk._logs.export", "LogExporter"),
+}
+
+
 def exporter_class(signal: str, protocol: str) -> Callable[..., Any]:
     """Return the class of an exporter.
 
     Args:
-        signal: `METRICS` or `TRACES`.
+        signal: `METRICS`, `TRACES` or `LOGS`.
         protocol: One of `leakagent.telemetry.wanted`.
 
     Raises:
         MissingError: Its package is not installed.
 
     """
-    name = "MetricExporter" if signal == METRICS else "SpanExporter"
+    module, console, name = _EXPORTERS[signal]
+    if signal == LOGS:
+        _events_class()
     if protocol == CONSOLE:
-        found: Any = __import__(f"opentelemetry.sdk.{'metrics' if signal == METRICS else 'trace'}.export", fromlist=[name])
+        found: Any = __import__(console, fromlist=[name])
+        # The SDK has renamed the one for log records.
+        made = getattr(found, "ConsoleLogRecordExporter", None) if signal == LOGS else None
         # Not the program's standard output.
-        return partial(getattr(found, f"Console{name}"), out=sys.stderr)
+        return partial(made or getattr(found, f"Console{name}"), out=sys.stderr)
     package = "grpc" if protocol == GRPC else "http"
-    module = f"opentelemetry.exporter.otlp.proto.{package}.{'metric' if signal == METRICS else 'trace'}_exporter"
     try:
-        found = __import__(module, fromlist=[name])
+        found = __import__(f"opentelemetry.exporter.otlp.proto.{package}.{module}", fromlist=[name])
     except ImportError as error:
         message = f"OTLP by {protocol} needs {PACKAGES[protocol]} ({error}): pip install 'leakagent[otlp]'"
         raise MissingError(message) from error
-    made: Callable[..., Any] = getattr(found, f"OTLP{name}")
+    exporter: Callable[..., Any] = getattr(found, f"OTLP{name}")
+    return exporter
+
+
+def _events_class() -> type[Events]:
+    try:
+        from .events import Events
+    except ImportError as error:
+        message = f"log records need a newer opentelemetry-sdk ({error}): pip install -U opentelemetry-sdk"
+        raise MissingError(message) from error
+    return Events
+
+
+def load(signal: str, protocol: str) -> None:
+    """Import what sends a signal.
+
+    Raises:
+        MissingError: It is not installed.
+
+    """
+    if protocol == PROMETHEUS:
+        _prometheus_reader_class()
+    else:
+        exporter_class(signal, protocol)
+
+
+def _prometheus_reader_class() -> Callable[..., Any]:
+    try:
+        from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    except ImportError as error:
+        message = f"prometheus needs opentelemetry-exporter-prometheus ({error}): pip install 'leakagent[prometheus]'"
+        raise MissingError(message) from error
+    # Older ones use prometheus_client's default registry, which the program may serve.
+    if "registry" not in inspect.signature(PrometheusMetricReader).parameters:
+        message = "prometheus needs a newer opentelemetry-exporter-prometheus: pip install -U 'leakagent[prometheus]'"
+        raise MissingError(message)
+    made: Callable[..., Any] = PrometheusMetricReader
     return made
 
 
@@ -112,131 +157,85 @@ class Quiet(logging.Filter):
         return False
 
 
-class Spans:
-    """Turns findings and the end of the process into spans."""
+class Instruments:
+    """Every instrument of `names.METRICS` that is wanted."""
 
-    def __init__(self) -> None:
-        """Start with nothing told."""
-        self._told: dict[str, int] = {}
-        self._contexts: list[SpanContext] = []
+    def __init__(self, meter: Any, numbers: Numbers) -> None:  # noqa: ANN401 - a Meter
+        """Create them; the first one that is asked has the numbers read."""
+        create = {
+            names.UP_DOWN: meter.create_observable_up_down_counter,
+            names.COUNTER: meter.create_observable_counter,
+            names.GAUGE: meter.create_observable_gauge,
+        }
+        wanted = numbers.wanted()
+        for name in wanted:
+            instrument, unit, _, meaning = names.METRICS[name]
+            if instrument == names.HISTOGRAM:
+                self._durations = _histogram(meter, name, unit, meaning)
+            else:
+                callback = _callback(numbers, name, first=name == wanted[0])
+                create[instrument](name, callbacks=[callback], unit=unit, description=meaning)
 
-    def of_findings(self, tracer: Any, findings: Iterable[Finding]) -> None:  # noqa: ANN401 - a Tracer
-        """Make a span for each finding that has none yet, `names.SPANS_PER_PLACE` for one place at most."""
-        places: dict[str, list[Finding]] = {}
-        for finding in findings:
-            places.setdefault(finding.fingerprint, []).append(finding)
-        for fingerprint, found in places.items():
-            done = self._told.get(fingerprint, 0)
-            for finding in found[done : names.SPANS_PER_PLACE]:
-                self._contexts.append(_finding_span(tracer, finding))
-            self._told[fingerprint] = max(done, min(len(found), names.SPANS_PER_PLACE))
-
-    def of_end(self, tracer: Any, report: Report) -> None:  # noqa: ANN401 - a Tracer
-        """Make a span for the end of the process, with a child for each stage."""
-        end = int(report.ended * _NANO)
-        times = [(int((stage.ended - stage.seconds) * _NANO), int(stage.ended * _NANO)) for stage in report.receipt]
-        begin = min([end, *(start for start, _ in times)])
-        links = [Link(one, {names.LINK: "finding"}) for one in self._contexts[-names.LINKS :]]
-        attributes: dict[str, Any] = {names.PID: os.getpid()}
-        if report.status is not None:
-            attributes[names.EXIT_CODE] = report.status
-        whole = tracer.start_span(
-            names.SHUTDOWN_SPAN, context=Context(), links=links, start_time=begin, attributes=attributes, kind=SpanKind.INTERNAL
-        )
-        inside = trace.set_span_in_context(whole, Context())
-        for stage, (start, stop) in zip(report.receipt, times, strict=True):
-            span = tracer.start_span(
-                f"{names.STAGE_SPAN} {stage.stage}", context=inside, start_time=start, attributes={names.STAGE: stage.stage}
-            )
-            if stage.forced:
-                span.set_status(Status(StatusCode.ERROR, f"{stage.forced} of {stage.asked} forced"))
-            span.end(end_time=max(start, stop))
-        whole.end(end_time=max([end, *(stop for _, stop in times)]))
+    def of_end(self, report: Report) -> None:
+        """Record how long the stages took: the one instrument that is not observed, used in the agent's own thread only."""
+        for stage in report.receipt:
+            failed = {names.ERROR: names.TIMEOUT} if stage.forced else {}
+            self._durations.record(stage.seconds, {names.STAGE: stage.stage, **failed})
 
 
-def _finding_span(tracer: Any, finding: Finding) -> SpanContext:  # noqa: ANN401 - a Tracer
-    end = time.time_ns()
-    age = finding.oldest_age_s if finding.created is None else time.monotonic() - finding.created
-    site = finding.site
-    attributes: dict[str, Any] = {
-        names.REASON: finding.reason,
-        names.KIND: finding.kind,
-        names.FINGERPRINT: finding.fingerprint,
-        names.COUNT: finding.count,
-        names.ACTION: finding.action,
-        names.OWNER: site.owner,
-        names.FUNCTION: site.function,
-        names.PID: os.getpid(),
-    }
-    if site.line:
-        attributes.update({names.FILE: site.file, names.LINE: site.line})
-    if finding.stack:
-        attributes[names.STACK] = "\n".join(finding.stack)
-    around, links = Context(), []
-    if finding.span is not None:
-        number, span_number, flags = finding.span
-        creator = SpanContext(number, span_number, is_remote=False, trace_flags=TraceFlags(flags))
-        around = trace.set_span_in_context(NonRecordingSpan(creator), around)
-        links = [Link(creator, {names.LINK: "created_by"})]
-    span = tracer.start_span(
-        f"{names.FINDING_SPAN} {finding.kind}",
-        context=around,
-        links=links,
-        start_time=end - int(age * _NANO),
-        attributes=attributes,
-    )
-    span.set_status(Status(StatusCode.ERROR, finding.reason))
-    span.end(end_time=end)
-    made: SpanContext = span.get_span_context()
-    return made
+def _histogram(meter: Any, name: str, unit: str, meaning: str) -> Any:  # noqa: ANN401 - a Meter, a Histogram
+    try:
+        return meter.create_histogram(name, unit=unit, description=meaning, explicit_bucket_boundaries_advisory=names.BOUNDS)
+    except TypeError:  # an SDK that has no advice yet
+        return meter.create_histogram(name, unit=unit, description=meaning)
 
 
-def instruments(meter: Any, numbers: Numbers) -> None:  # noqa: ANN401 - a Meter
-    """Create every instrument of `names.METRICS`; the first one that is asked has the numbers read."""
+def _callback(numbers: Numbers, name: str, *, first: bool) -> Callable[[object], list[metrics.Observation]]:
+    attributes = names.METRICS[name][2]
 
-    def callback(name: str) -> Callable[[object], list[metrics.Observation]]:
-        attributes = names.METRICS[name][2]
-        first = name == next(iter(names.METRICS))
+    def observe(_options: object) -> list[metrics.Observation]:
+        if not numbers.active:
+            return []
+        if first:
+            numbers.collect()
+        return [
+            metrics.Observation(value, {key: text for key, text in zip(attributes, values, strict=True) if text})
+            for values, value in numbers.points(name)
+        ]
 
-        def observe(_options: object) -> list[metrics.Observation]:
-            if not numbers.active:
-                return []
-            if first:
-                numbers.collect()
-            return [
-                metrics.Observation(value, dict(zip(attributes, values, strict=True))) for values, value in numbers.points(name)
-            ]
-
-        return observe
-
-    create = {
-        names.UP_DOWN: meter.create_observable_up_down_counter,
-        names.COUNTER: meter.create_observable_counter,
-        names.GAUGE: meter.create_observable_gauge,
-    }
-    for name, (instrument, unit, _, meaning) in names.METRICS.items():
-        create[instrument](name, callbacks=[callback(name)], unit=unit, description=meaning)
+    return observe
 
 
 class Global:
     """The program's own providers."""
 
-    def __init__(self, numbers: Numbers) -> None:
-        """Create the instruments; they come to life when the program sets its provider."""
+    def __init__(self, numbers: Numbers, *, logs: bool) -> None:
+        """Create the instruments, which come to life when the program sets its provider; ``logs``: events as well."""
         self._spans = Spans()
-        instruments(metrics.get_meter(names.SCOPE, __version__, schema_url=names.SCHEMA_URL), numbers)
+        self._events = _events_class().of_program() if logs else None
+        self._instruments = Instruments(metrics.get_meter(names.SCOPE, __version__, schema_url=names.SCHEMA_URL), numbers)
 
-    def send(self, findings: Iterable[Finding], report: Report | None) -> list[str]:
-        """Make the spans; at the end have the providers deliver what they have."""
+    def send(self, findings: list[Finding], report: Report | None, *, now: bool = False) -> list[str]:
+        """Make the spans and events; at the end, or ``now``, have the providers deliver what they have."""
         tracer = trace.get_tracer(names.SCOPE, __version__, schema_url=names.SCHEMA_URL)
         self._spans.of_findings(tracer, findings)
-        if report is None:
-            return []
-        self._spans.of_end(tracer, report)
-        for provider in (trace.get_tracer_provider(), metrics.get_meter_provider()):
-            flush = getattr(provider, "force_flush", None)
-            if flush is not None:
-                flush()
+        if self._events is not None:
+            self._events.of_findings(findings)
+        if report is not None:
+            self._spans.of_end(tracer, report, findings)
+            self._instruments.of_end(report)
+            if self._events is not None:
+                self._events.of_end(report, findings)
+        if report is not None or now:
+            providers = [trace.get_tracer_provider(), metrics.get_meter_provider()]
+            if self._events is not None:
+                from opentelemetry._logs import get_logger_provider
+
+                providers.append(get_logger_provider())
+            for provider in providers:
+                flush = getattr(provider, "force_flush", None)
+                if flush is not None:
+                    flush()
         return []
 
 
@@ -258,58 +257,105 @@ class _Reader(MetricReader):
 
 
 class _Keep(SpanProcessor):
-    """Keeps spans until they are sent."""
+    """Hands spans over."""
 
-    def __init__(self, ended: list[ReadableSpan]) -> None:
-        self._ended = ended
+    def __init__(self, keep: Callable[[ReadableSpan], None]) -> None:
+        self._keep = keep
 
     def on_end(self, span: ReadableSpan) -> None:
         """Keep it."""
-        self._ended.append(span)
+        self._keep(span)
+
+
+class _Outlets:
+    """The exporters of spans or of log records, each with what it has not delivered yet."""
+
+    def __init__(self, what: str, exporters: list[Any]) -> None:
+        """Start with nothing; ``what`` they carry, in words."""
+        self._what = what
+        self._waiting: list[tuple[Any, list[Any]]] = [(exporter, []) for exporter in exporters]
+
+    def keep(self, one: Any) -> None:  # noqa: ANN401 - a span or a log record
+        """Keep it for every exporter."""
+        for _, waiting in self._waiting:
+            waiting.append(one)
+
+    def send(self, quiet: Quiet) -> list[str]:
+        """Send what waits, and return what could not be delivered, in words; it is tried again with the next ones."""
+        problems = []
+        for exporter, waiting in self._waiting:
+            batch = waiting[:]
+            if batch and exporter.export(batch).name != "SUCCESS":
+                problems.append(f"{len(batch)} {self._what} ({quiet.last or 'refused'})")
+            else:
+                del waiting[: len(batch)]
+        return problems
 
 
 class Pipeline:
     """Providers and exporters of the agent's own."""
 
-    def __init__(self, wanted: Wanted, numbers: Numbers, timeout: float | None = None) -> None:
+    def __init__(self, wanted: Wanted, numbers: Numbers, timeout: float | None = None, *, forked: bool = False) -> None:
         """Build what is wanted.
 
         Args:
             wanted: What the variables ask for.
             numbers: Where the metrics come from.
             timeout: Seconds for one export, or None for what the variables say.
+            forked: This process was forked from one that may have told who it is.
 
         """
         self._quiet = Quiet()
         self._spans = Spans()
-        self._exporters: dict[str, Any] = {}
-        for signal, protocol in wanted.exporters.items():
-            # A missing one was told when it was loaded.
-            with suppress(MissingError):
-                made = exporter_class(signal, protocol)
-                limited = timeout is not None and protocol != CONSOLE
-                self._exporters[signal] = made(timeout=timeout) if limited else made()
-        resource = _resource()
-        self._reader: _Reader | None = None
+        exporters = {signal: _exporters(signal, protocols, timeout) for signal, protocols in wanted.exporters.items()}
+        resource = _resource(forked=forked)
+        self._readers = [_Reader(exporter) for exporter in exporters.get(METRICS, ())]
+        self._registry: Any = None
+        self._instruments: Instruments | None = None
+        readers: list[MetricReader] = [*self._readers, *self._scraped_readers(wanted)]
+        if readers:
+            provider = MeterProvider(readers, resource, shutdown_on_exit=False)
+            self._instruments = Instruments(provider.get_meter(names.SCOPE, __version__, schema_url=names.SCHEMA_URL), numbers)
+        self._span_outlets = _Outlets("spans", exporters.get(TRACES, []))
         self._tracer: Any = None
-        self._ended: list[ReadableSpan] = []
-        if METRICS in self._exporters:
-            self._reader = _Reader(self._exporters[METRICS])
-            provider = MeterProvider([self._reader], resource, shutdown_on_exit=False)
-            instruments(provider.get_meter(names.SCOPE, __version__, schema_url=names.SCHEMA_URL), numbers)
-        if TRACES in self._exporters:
+        if exporters.get(TRACES):
             tracers = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
-            tracers.add_span_processor(_Keep(self._ended))
+            tracers.add_span_processor(_Keep(self._span_outlets.keep))
             self._tracer = tracers.get_tracer(names.SCOPE, __version__, schema_url=names.SCHEMA_URL)
-        self._quiet.attach()
+        self._event_outlets = _Outlets("log records", exporters.get(LOGS, []))
+        self._events = _events_class().kept(resource, self._event_outlets.keep) if exporters.get(LOGS) else None
 
-    def send(self, findings: Iterable[Finding], report: Report | None) -> list[str]:
-        """Send the numbers and the new spans now; ``report`` at the end.
+    def _scraped_readers(self, wanted: Wanted) -> list[MetricReader]:
+        if wanted.scrape is None:
+            return []
+        with suppress(MissingError):
+            made = _prometheus_reader_class()
+            from prometheus_client import CollectorRegistry
+
+            self._registry = CollectorRegistry()
+            return [made(registry=self._registry)]
+        return []
+
+    @property
+    def can_be_scraped(self) -> bool:
+        """Say whether `scraped` has something to return."""
+        return self._registry is not None
+
+    def scraped(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics as Prometheus wants them, and the type of that text, for an ``Accept`` header."""
+        from prometheus_client.exposition import choose_encoder
+
+        encode, kind = choose_encoder(accept)
+        return encode(self._registry), kind
+
+    def send(self, findings: list[Finding], report: Report | None, *, now: bool = False) -> list[str]:  # noqa: ARG002
+        """Send the numbers and what is new now; ``report`` at the end.
 
         Returns:
             What could not be delivered, and why, in words.
 
         """
+        self._quiet.attach()
         self._quiet.ident = get_ident()
         # An instrumented HTTP client would trace the agent's own requests.
         context = otel_context.get_current()
@@ -317,50 +363,67 @@ class Pipeline:
             context = otel_context.set_value(key, True, context)
         token = otel_context.attach(context)
         try:
-            return [text for text in (self._send_metrics(), self._send_spans(findings, report)) if text]
+            return [*self._send_metrics(report), *self._send_spans(findings, report), *self._send_events(findings, report)]
         finally:
             otel_context.detach(token)
             self._quiet.ident = 0
 
-    def _send_metrics(self) -> str:
-        if self._reader is None:
-            return ""
-        self._reader.collect()
-        return "" if self._reader.delivered else f"metrics ({self._quiet.last or 'refused'})"
+    def _send_metrics(self, report: Report | None) -> list[str]:
+        if report is not None and self._instruments is not None:
+            self._instruments.of_end(report)
+        for reader in self._readers:
+            reader.collect()
+        return [f"metrics ({self._quiet.last or 'refused'})" for reader in self._readers if not reader.delivered]
 
-    def _send_spans(self, findings: Iterable[Finding], report: Report | None) -> str:
+    def _send_spans(self, findings: list[Finding], report: Report | None) -> list[str]:
         if self._tracer is None:
-            return ""
+            return []
         self._spans.of_findings(self._tracer, findings)
         if report is not None:
-            self._spans.of_end(self._tracer, report)
-        # What could not be sent is tried again with the next ones.
-        waiting = self._ended[:]
-        if not waiting:
-            return ""
-        if self._exporters[TRACES].export(waiting).name != "SUCCESS":
-            return f"{len(waiting)} spans ({self._quiet.last or 'refused'})"
-        del self._ended[: len(waiting)]
-        return ""
+            self._spans.of_end(self._tracer, report, findings)
+        return self._span_outlets.send(self._quiet)
+
+    def _send_events(self, findings: list[Finding], report: Report | None) -> list[str]:
+        if self._events is None:
+            return []
+        self._events.of_findings(findings)
+        if report is not None:
+            self._events.of_end(report, findings)
+        return self._event_outlets.send(self._quiet)
 
 
-def _resource() -> Resource:
+def _exporters(signal: str, protocols: tuple[str, ...], timeout: float | None) -> list[Any]:
+    found = []
+    for protocol in protocols:
+        # A missing one was told when it was loaded.
+        with suppress(MissingError):
+            if protocol != PROMETHEUS:
+                made = exporter_class(signal, protocol)
+                found.append(made(timeout=timeout) if timeout is not None and protocol != CONSOLE else made())
+    return found
+
+
+def _resource(*, forked: bool) -> Resource:
     """Return the program's own resource if it has a real provider, so that the service's name agrees; else its file names it.
 
-    Not by `Resource.create`, which starts a thread pool: refused when the main thread has ended.
+    A forked child is an instance of its own, which the program's provider does not know.  Not by `Resource.create`, which starts a
+    thread pool: refused when the main thread has ended.
     """
+    instance = {"service.instance.id": str(uuid4())}
     # With this variable the getter would make a provider.
     provider = None if os.environ.get("OTEL_PYTHON_TRACER_PROVIDER") else trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        return provider.resource
+    # Not by the provider's class: Logfire has one of its own around the SDK's.
+    known = getattr(provider, "resource", None)
+    if isinstance(known, Resource):
+        return known.merge(Resource(instance)) if forked or "service.instance.id" not in known.attributes else known
     program = os.path.basename(sys.argv[0]) if sys.argv else ""
     made = Resource(
         {
             "telemetry.sdk.language": "python",
             "telemetry.sdk.name": "opentelemetry",
             "telemetry.sdk.version": sdk_version.__version__,
-            "service.instance.id": str(uuid4()),
             SERVICE_NAME: program or "python",
+            **instance,
         }
     )
     return made.merge(OTELResourceDetector().detect())

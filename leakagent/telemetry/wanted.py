@@ -13,34 +13,39 @@ if TYPE_CHECKING:
 
 METRICS = "metrics"
 TRACES = "traces"
-SIGNALS = (METRICS, TRACES)
+LOGS = "logs"
+SIGNALS = (METRICS, TRACES, LOGS)
 
 GRPC = "grpc"
 HTTP = "http/protobuf"
 CONSOLE = "console"
+PROMETHEUS = "prometheus"
 NONE = "none"
 
 #: Port that means gRPC where the protocol is not said (OTLP specification: 4317 is gRPC's, 4318 HTTP's).
 _GRPC_PORT = ":4317"
 _INTERVAL = 60_000
+_PROMETHEUS_PORT = 9464
 
 
 class Wanted:
     """What to send, and how.
 
     Attributes:
-        exporters: Signal -> ``grpc``, ``http/protobuf`` or ``console``, for the signals that are wanted.
+        exporters: Signal -> those of ``grpc``, ``http/protobuf``, ``console`` and (metrics) ``prometheus`` that are wanted.
+        scrape: Host and port on which Prometheus finds the metrics, if that is wanted.
         interval: Seconds between two exports.
         endpoint: Where it goes, for people.
         problems: One line for each value that can't be used.
 
     """
 
-    __slots__ = ("endpoint", "exporters", "interval", "problems")
+    __slots__ = ("endpoint", "exporters", "interval", "problems", "scrape")
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         """Read the variables of ``environ``."""
-        self.exporters: dict[str, str] = {}
+        self.exporters: dict[str, tuple[str, ...]] = {}
+        self.scrape: tuple[str, int] | None = None
         self.problems: list[str] = []
         self.interval = _INTERVAL / 1000
         self.endpoint = ""
@@ -56,23 +61,46 @@ class Wanted:
         if self.exporters:
             self._read_interval(environ)
 
+    @property
+    def pushed(self) -> list[str]:
+        """Return the protocols by which something is sent to a Collector."""
+        return [one for found in self.exporters.values() for one in found if one in {GRPC, HTTP}]
+
     def _read(self, environ: Mapping[str, str], signal: str) -> None:
         variable = f"OTEL_{signal.upper()}_EXPORTER"
         endpoint = _of_signal(environ, signal, "ENDPOINT")
-        asked = _text(environ, variable).lower() or ("otlp" if endpoint else NONE)
-        if asked == NONE:
-            return
-        if asked == CONSOLE:
-            self.exporters[signal] = CONSOLE
-            self.endpoint = self.endpoint or "the terminal"
-        elif asked == "otlp":
-            self._read_protocol(environ, signal, endpoint)
-        else:
-            self.problems.append(
-                f"{variable}={asked!r} is not supported by leakagent (otlp, console, none): it sends no {signal}"
-            )
+        # Log records are sent only where they are asked for by name: an endpoint alone asks for what leakagent always sent.
+        default = "otlp" if endpoint and signal != LOGS else NONE
+        asked = [word.strip() for word in (_text(environ, variable).lower() or default).split(",")]
+        for word in dict.fromkeys(word for word in asked if word not in {"", NONE}):
+            found = self._exporter(environ, signal, endpoint, word)
+            if found:
+                self.exporters[signal] = (*self.exporters.get(signal, ()), found)
 
-    def _read_protocol(self, environ: Mapping[str, str], signal: str, endpoint: str) -> None:
+    def _exporter(self, environ: Mapping[str, str], signal: str, endpoint: str, word: str) -> str:
+        if word == "otlp":
+            return self._protocol(environ, signal, endpoint)
+        if word == CONSOLE:
+            self.endpoint = self.endpoint or "the terminal"
+            return CONSOLE
+        if word == PROMETHEUS and signal == METRICS:
+            return self._prometheus(environ)
+        allowed = ", ".join(("otlp", CONSOLE, *((PROMETHEUS,) if signal == METRICS else ()), NONE))
+        self.problems.append(
+            f"OTEL_{signal.upper()}_EXPORTER={word!r} is not supported by leakagent ({allowed}): it sends no {signal} there"
+        )
+        return ""
+
+    def _prometheus(self, environ: Mapping[str, str]) -> str:
+        variable = "OTEL_EXPORTER_PROMETHEUS_PORT"
+        text = _text(environ, variable) or str(_PROMETHEUS_PORT)
+        if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):  # noqa: PLR2004 - ports
+            self.problems.append(f"{variable}={text!r} is not valid (1 to 65535); using {_PROMETHEUS_PORT}")
+            text = str(_PROMETHEUS_PORT)
+        self.scrape = _text(environ, "OTEL_EXPORTER_PROMETHEUS_HOST") or "localhost", int(text)
+        return PROMETHEUS
+
+    def _protocol(self, environ: Mapping[str, str], signal: str, endpoint: str) -> str:
         protocol = _of_signal(environ, signal, "PROTOCOL").lower()
         if not protocol:
             protocol = GRPC if endpoint.rstrip("/").endswith(_GRPC_PORT) else HTTP
@@ -80,10 +108,10 @@ class Wanted:
             self.problems.append(
                 f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol!r} is not supported by leakagent ({GRPC}, {HTTP}): it sends no {signal}"
             )
-            return
-        self.exporters[signal] = protocol
+            return ""
         default = "http://localhost:4317" if protocol == GRPC else "http://localhost:4318"
         self.endpoint = self.endpoint or endpoint or default
+        return protocol
 
     def _read_interval(self, environ: Mapping[str, str]) -> None:
         variable = "OTEL_METRIC_EXPORT_INTERVAL"

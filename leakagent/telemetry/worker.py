@@ -8,7 +8,13 @@ every ``OTEL_METRIC_EXPORT_INTERVAL``, and once more at the end.  The main threa
 Before a fork the thread is ended, or, in the middle of an export, left alone; a child has a pipeline and numbers of its own.  In the parent it is
 started again at the next collection, since Python counts the threads right after the fork (3.12 and newer warn).
 
-What is still open.  A child that is forked while the SDK is loaded, if that takes long, sends nothing.  A child that ends by ``os._exit`` or is killed sends what it has sent by then.
+A process that calls ``os._exit`` or becomes another program (``os.exec*``) runs no exit handler: what it has counted and found by then is
+sent right before (`Telemetry.flush`), with the same deadline.  It says nothing of a clean-up, since there is none.
+
+Prometheus fetches the metrics; the same thread answers while it waits (`leakagent.telemetry.scrape`).
+
+What is still open.  A child that is forked while the SDK is loaded, if that takes long, sends nothing.  A process that is killed has sent what it
+has sent by then.  Prometheus sees one process, the one that has the port, and nothing of its last report.
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ import time
 from leakagent import guard
 from leakagent.shutdown import interpreter
 
-from .wanted import GRPC
+from .wanted import GRPC, LOGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from leakagent.core.findings import Finding, Report
 
     from .numbers import Numbers
+    from .scrape import Endpoint
     from .wanted import Wanted
 
 #: Seconds that a fork waits for the thread: while it sleeps, and while it imports (its locks would stay locked in the child).
@@ -47,15 +54,18 @@ def _before_fork() -> None:
 
 
 class _Turn:
-    """One run of the thread: ``bell`` is kept locked and released to wake it; it releases ``loaded`` and ``ended``."""
+    """One run of the thread: ``bell`` is kept locked and released to wake it; it releases ``loaded``, ``sent`` and ``ended``."""
 
-    __slots__ = ("bell", "ended", "loaded", "native_id")
+    __slots__ = ("bell", "ended", "loaded", "must_send", "native_id", "sent")
 
     def __init__(self) -> None:
         self.bell = _thread.allocate_lock()
         self.ended = _thread.allocate_lock()
         self.loaded = _thread.allocate_lock()
+        self.sent = _thread.allocate_lock()
+        self.must_send = False
         self.bell.acquire()
+        self.sent.acquire()
         self.ended.acquire()
         self.loaded.acquire()
         self.native_id = 0
@@ -64,24 +74,29 @@ class _Turn:
 class Telemetry:
     """Sends the numbers and findings of this process."""
 
-    def __init__(self, wanted: Wanted | None, numbers: Numbers, seconds: float) -> None:
+    def __init__(self, wanted: Wanted | None, numbers: Numbers, seconds: float, *, logs: bool = False) -> None:
         """Prepare; nothing is loaded.
 
         Args:
             wanted: What the variables ask for, or None to use the program's own providers.
             numbers: Where the metrics come from.
             seconds: How long the end of the program may wait.
+            logs: Whether the program's own providers get events as well.
 
         """
         self.wanted = wanted
         self.numbers = numbers
         self.seconds = seconds
+        self._logs = logs
         self._pipeline: Any = None
+        self._endpoint: Endpoint | None = None
+        self._forked = False
         self._left = seconds
         self._off = False
         self._turn: _Turn | None = None
         self._last: tuple[list[Finding], Report] | None = None
         self._undelivered: list[str] = []
+        self._given_up = False
         self._again = False
         self._collector: Any = None
 
@@ -118,55 +133,109 @@ class Telemetry:
             rung = False
             while not rung and _starting():
                 rung = turn.bell.acquire(timeout=0.005)
-            if rung and self._last is None:
+            if rung and self._last is None and not turn.must_send:
                 return
             self._load()
             turn.loaded.release()
-            pause = self.wanted.interval if self.wanted is not None else 60.0
-            while not rung:
-                rung = turn.bell.acquire(timeout=pause)
-                if not rung and self._last is None:
-                    self._send(self.numbers.findings(), None)
+            self._send_until_rung(turn, rung=rung)
             if self._last is not None:
                 self._undelivered = self._send(*self._last)
         except Exception as error:  # noqa: BLE001 - the program must never see it
-            guard.failed("telemetry", error)
+            if self._given_up:  # the interpreter has closed what the SDK needs
+                self._undelivered = ["the last report (not loaded in time)"]
+            else:
+                guard.failed("telemetry", error)
         finally:
             if turn.loaded.locked():
                 turn.loaded.release()
             self.numbers.registry.own.discard(_thread.get_ident())
             turn.ended.release()
+            if turn.must_send:
+                turn.sent.release()
+
+    def _send_until_rung(self, turn: _Turn, *, rung: bool) -> None:
+        while not rung or turn.must_send:
+            rung = rung or self._pause(turn)
+            if turn.must_send or (not rung and self._last is None):
+                self._undelivered = self._send(self.numbers.findings(), None, now=turn.must_send)
+            if turn.must_send:
+                turn.must_send = rung = False
+                turn.sent.release()
+
+    def _pause(self, turn: _Turn) -> bool:
+        """Wait until it is time to send, and say whether the bell was rung."""
+        end = time.monotonic() + (self.wanted.interval if self.wanted is not None else 60.0)
+        if self._endpoint is not None:
+            while not turn.bell.acquire(blocking=False):
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                self._endpoint.serve(left, self._pipeline.scraped)
+            return True
+        return turn.bell.acquire(timeout=max(0.0, end - time.monotonic()))
+
+    def _ring(self, turn: _Turn) -> None:
+        # It may not have heard the last one, in the middle of an export.
+        if turn.bell.locked():
+            turn.bell.release()
+        if self._endpoint is not None:
+            self._endpoint.wake()
 
     def _load(self) -> None:
         from . import sdk
 
         if self._pipeline is None and self.wanted is None:
-            self._pipeline = sdk.Global(self.numbers)
-        for signal, protocol in self.wanted.exporters.items() if self.wanted is not None else ():
-            try:
-                sdk.exporter_class(signal, protocol)
-            except sdk.MissingError as error:
-                guard.say(f"no {signal} are sent: {error}")
+            self._pipeline = sdk.Global(self.numbers, logs=self._logs)
+        for signal, protocols in self.wanted.exporters.items() if self.wanted is not None else ():
+            for protocol in protocols:
+                try:
+                    sdk.load(signal, protocol)
+                except sdk.MissingError as error:
+                    guard.say(f"no {signal} are sent: {error}")
+        if self.wanted is not None and self.wanted.scrape is not None and self._endpoint is None:
+            self._listen(*self.wanted.scrape)
 
-    def _send(self, findings: list[Finding], report: Report | None, timeout: float | None = None) -> list[str]:
-        from . import sdk
+    def _listen(self, host: str, port: int) -> None:
+        self._build()
+        if not self._pipeline.can_be_scraped:
+            return
+        from .scrape import Endpoint
 
+        try:
+            self._endpoint = Endpoint(host, port)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            guard.say(
+                f"no metrics are served: {host} port {port} can't be listened on ({reason}): see OTEL_EXPORTER_PROMETHEUS_PORT"
+            )
+
+    def _build(self, timeout: float | None = None) -> None:
         if self._pipeline is None and self.wanted is not None:
-            self._pipeline = sdk.Pipeline(self.wanted, self.numbers, timeout)
+            from . import sdk
+
+            self._pipeline = sdk.Pipeline(self.wanted, self.numbers, timeout, forked=self._forked)
+
+    def _send(
+        self, findings: list[Finding], report: Report | None, timeout: float | None = None, *, now: bool = False
+    ) -> list[str]:
+        self._build(timeout)
         self.numbers.ended = report
         self.numbers.final = findings if report is not None else None
-        return list(self._pipeline.send(findings, report))
+        return list(self._pipeline.send(findings, report, now=now))
 
     # -- the end, in the main thread ---------------------------------------------------------------------------------
 
     def await_loading(self) -> None:
-        """Wait until everything is imported, before pools are told to end: gRPC's exporter uses one when it is imported."""
+        """Wait until everything is imported, before pools are told to end: gRPC's exporter and the Logs API use one while they are."""
         turn = self._turn
-        if turn is None or self.wanted is None or GRPC not in self.wanted.exporters.values():
+        uses_pool = self._logs if self.wanted is None else GRPC in self.wanted.pushed or LOGS in self.wanted.exporters
+        if turn is None or not uses_pool:
             return
         begin = time.monotonic()
         if turn.loaded.acquire(timeout=self._left):
             turn.loaded.release()
+        else:
+            self._given_up = True
         self._left -= time.monotonic() - begin
 
     def finish(self, findings: list[Finding], report: Report) -> None:
@@ -178,13 +247,42 @@ class Telemetry:
             self._start()
         turn = self._turn
         if turn is not None:
-            turn.bell.release()
+            self._ring(turn)
         else:
-            self._pipeline = None if self.wanted is not None else self._pipeline
-            share = self._left / max(1, len(self.wanted.exporters) if self.wanted is not None else 1)
-            self._undelivered = self._send(findings, report, share)
+            self._undelivered = self._send_here(findings, report)
         if turn is not None and not turn.ended.acquire(timeout=max(0.0, self._left)):
+            self._given_up = True
             self._undelivered = ["the last report (no answer)"]
+        self._say_undelivered()
+
+    def flush(self) -> None:
+        """Have sent what is known by now: the process ends at once, or becomes another program; nothing if there is nothing.
+
+        May be called again, since a program that can't become another one goes on.
+        """
+        registry = self.numbers.registry
+        if self._last is not None or self._off or not any(counts["created"] for counts in registry.totals().values()):
+            return
+        if self._turn is None:
+            self._start()
+        turn, begin = self._turn, time.monotonic()
+        if turn is None:
+            self._undelivered = self._send_here(self.numbers.findings(), None)
+        elif turn.ended.locked() and turn.native_id != _thread.get_native_id():
+            turn.must_send = True
+            self._ring(turn)
+            if not turn.sent.acquire(timeout=max(0.0, self._left)):
+                self._undelivered = ["the last numbers (no answer)"]
+        self._left -= time.monotonic() - begin
+        self._say_undelivered()
+
+    def _send_here(self, findings: list[Finding], report: Report | None) -> list[str]:
+        """Send without the thread, which can't be started any more: the exporters have to keep the time."""
+        self._pipeline = None if self.wanted is not None else self._pipeline
+        share = max(0.001, self._left) / max(1, len(self.wanted.pushed) if self.wanted is not None else 1)
+        return self._send(findings, report, share, now=True)
+
+    def _say_undelivered(self) -> None:
         if self._undelivered:
             where = self.wanted.endpoint if self.wanted is not None else "the program's own provider"
             guard.say(f"telemetry was not delivered to {where} within {self.seconds:g} s: {', '.join(self._undelivered)}")
@@ -196,15 +294,18 @@ class Telemetry:
         self._unwatch()
         turn, self._turn = self._turn, None
         if turn is not None:
-            turn.bell.release()
+            self._ring(turn)
             turn.ended.acquire(timeout=FORK_SECONDS)
+        if self._endpoint is not None:
+            self._endpoint.close()
+            self._endpoint = None
 
     def _stop(self, seconds: float) -> bool:
         """End the thread if it does so in time; if not, it goes on."""
         turn = self._turn
         if turn is None:
             return True
-        turn.bell.release()
+        self._ring(turn)
         end = time.monotonic() + seconds
         if not turn.ended.acquire(timeout=seconds):
             if turn.bell.acquire(blocking=False):
@@ -237,7 +338,12 @@ class Telemetry:
         # What was being imported can't be imported any more.
         self._off = self._off or (self._turn is not None and self._turn.loaded.locked())
         self._turn = None
+        self._forked = True
+        if self._endpoint is not None:
+            self._endpoint.close()
+            self._endpoint = None
         self._left = self.seconds
+        self._given_up = False
         self._last = None
         self._undelivered = []
         if self.wanted is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -26,17 +28,27 @@ service:
   pipelines:
     metrics: {{receivers: [otlp], exporters: [otlphttp]}}
     traces: {{receivers: [otlp], exporters: [otlphttp]}}
+    logs: {{receivers: [otlp], exporters: [otlphttp]}}
 """
 
 PROTOCOLS = ("grpc", "http/protobuf")
 
 
 def value_of(value: Any) -> Any:
-    return getattr(value, value.WhichOneof("value"))
+    found = getattr(value, value.WhichOneof("value"))
+    return [value_of(one) for one in found.values] if value.WhichOneof("value") == "array_value" else found
 
 
 def attributes_of(owner: Any) -> dict[str, Any]:
     return {pair.key: value_of(pair.value) for pair in owner.attributes}
+
+
+#: Message -> its list of resources, and in each the list of scopes.
+PARTS = {
+    ExportMetricsServiceRequest: ("resource_metrics", "scope_metrics"),
+    ExportTraceServiceRequest: ("resource_spans", "scope_spans"),
+    ExportLogsServiceRequest: ("resource_logs", "scope_logs"),
+}
 
 
 class Received:
@@ -45,29 +57,36 @@ class Received:
     Attributes:
         metrics: Process (its instance id) -> name -> the last message about it.
         spans: In the order of their arrival.
+        events: Likewise.
         scopes: Name, version and schema of all scopes.
+        others: Names of the metrics and spans of other scopes: the program's own.
 
     """
 
     def __init__(self, requests: list[Any], service: str) -> None:
         self.metrics: dict[str, dict[str, Any]] = {}
         self.spans: list[Any] = []
+        self.events: list[Any] = []
         self.scopes: set[tuple[str, str, str]] = set()
+        self.others: list[str] = []
         for request in requests:
-            is_metrics = isinstance(request, ExportMetricsServiceRequest)
-            for part in request.resource_metrics if is_metrics else request.resource_spans:
+            resources, scopes = PARTS[type(request)]
+            for part in getattr(request, resources):
                 resource = attributes_of(part.resource)
-                if resource.get("service.name") != service:
-                    continue
-                for scope in part.scope_metrics if is_metrics else part.scope_spans:
-                    if scope.scope.name != "leakagent":
-                        continue
-                    self.scopes.add((scope.scope.name, scope.scope.version, scope.schema_url))
-                    if is_metrics:
-                        known = self.metrics.setdefault(str(resource.get("service.instance.id")), {})
-                        known.update({metric.name: metric for metric in scope.metrics})
-                    else:
-                        self.spans += scope.spans
+                if resource.get("service.name") == service:
+                    for scope in getattr(part, scopes):
+                        self._take(scope, str(resource.get("service.instance.id")))
+
+    def _take(self, scope: Any, instance: str) -> None:
+        found = [*getattr(scope, "metrics", ()), *getattr(scope, "spans", ())]
+        if scope.scope.name != "leakagent":
+            self.others += [one.name for one in found]
+            return
+        self.scopes.add((scope.scope.name, scope.scope.version, scope.schema_url))
+        if hasattr(scope, "metrics"):
+            self.metrics.setdefault(instance, {}).update({metric.name: metric for metric in found})
+        self.spans += getattr(scope, "spans", ())
+        self.events += getattr(scope, "log_records", ())
 
     def points(self, name: str, instance: str = "") -> dict[tuple[Any, ...], float]:
         """Return values by the values of the attributes, sorted by their names, of the only process or a certain one."""
@@ -77,12 +96,19 @@ class Received:
         found = {}
         for point in data_points(self.metrics[instance][name]) if name in self.metrics[instance] else ():
             key = tuple(value for _, value in sorted(attributes_of(point).items()))
-            found[key] = point.as_double if point.WhichOneof("value") == "as_double" else point.as_int
+            found[key] = number_of(point)
         return found
 
     def named(self, name: str) -> list[Any]:
         """Return the spans with this name."""
         return [span for span in self.spans if span.name == name]
+
+
+def number_of(point: Any) -> float:
+    """Return the value of a point; of a histogram's the sum."""
+    if hasattr(point, "bucket_counts"):
+        return float(point.sum)
+    return float(point.as_double if point.WhichOneof("value") == "as_double" else point.as_int)
 
 
 def data_points(metric: Any) -> list[Any]:
@@ -117,6 +143,23 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[int], list[int]]:
+    """Return ports that were free a moment ago."""
+    return lambda number: [free_port() for _ in range(number)]
+
+
+@pytest.fixture(scope="session")
+def clean() -> Callable[..., dict[str, str]]:
+    """Return an environment without anything that changes Python, the agent or telemetry, plus what is given."""
+
+    def made(extra: dict[str, str]) -> dict[str, str]:
+        dropped = ("LEAKAGENT", "_LEAKAGENT", "OTEL_", "PYTHON", "COVERAGE")
+        return {**{key: value for key, value in os.environ.items() if not key.startswith(dropped)}, **extra}
+
+    return made
+
+
 def accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -135,8 +178,8 @@ def sink() -> Iterator[tuple[int, list[Any]]]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            made = ExportMetricsServiceRequest if self.path == "/v1/metrics" else ExportTraceServiceRequest
-            requests.append(made.FromString(body))
+            made = {"metrics": ExportMetricsServiceRequest, "traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
+            requests.append(made[self.path.rpartition("/")[2]].FromString(body))
             self.send_response(200)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")

@@ -20,13 +20,16 @@ import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from leakagent import guard
 
 provider = TracerProvider()
+meters = MeterProvider()
 trace.set_tracer_provider(provider)
+metrics.set_meter_provider(meters)
 tracer = trace.get_tracer("app")
 
 
@@ -40,6 +43,18 @@ def background():
     asyncio.create_task(Waits().wait())  # task
 
 
+async def stubborn():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+
+
+def start():
+    kept.append(asyncio.create_task(stubborn()))
+
+
 async def work():
     for _ in range(5):
         await asyncio.create_task(asyncio.sleep(0))
@@ -49,11 +64,13 @@ async def main():
     with tracer.start_as_current_span("request") as span:
         for _ in range(3):
             background()
+        start()
     await work()
     gc.collect()
     return span.get_span_context()
 
 
+kept = []
 context = asyncio.run(main())
 with tracer.start_as_current_span("jobs") as jobs:
     pool = ThreadPoolExecutor(1)
@@ -61,6 +78,7 @@ with tracer.start_as_current_span("jobs") as jobs:
 guard.failed("planted", ValueError("on purpose"))
 print(f"{context.trace_id:032x} {context.span_id:016x} {jobs.get_span_context().span_id:016x}")
 provider.shutdown()
+meters.shutdown()
 """
 
 
@@ -76,39 +94,72 @@ def test_everything_arrives(
     python: Callable[..., Any],
     program: Callable[..., Path],
 ) -> None:
-    variables = collector.variables(protocol, service)
-    ran = python("-m", "leakagent", "--level", "stack", program(APP), env=variables)
+    variables = {**collector.variables(protocol, service), "OTEL_LOGS_EXPORTER": "otlp"}
+    options = ("--level", "stack", "--otel-memory", "1", "--grace", "0.5")
+    ran = python("-m", "leakagent", *options, program(APP), env=variables)
     assert ran.returncode == 0, ran
     assert "telemetry was not" not in ran.stderr, ran
     trace_id, request, jobs = ran.stdout.split()
-    found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics)
+    found = arrived(
+        service,
+        lambda got: (
+            got.named(names.SHUTDOWN_SPAN)
+            and got.metrics
+            and any(event.event_name == names.SHUTDOWN_EVENT for event in got.events)
+        ),
+    )
 
     assert found.scopes == {(names.SCOPE, leakagent.__version__, names.SCHEMA_URL)}
+    check_metrics(found)
+    check_spans(found, trace_id, request, jobs)
+    check_events(found, trace_id, request)
+
+
+def check_metrics(found: Any) -> None:
     (metrics,) = found.metrics.values()
     assert set(metrics) == set(names.METRICS)
     for name, (instrument, unit, attributes, meaning) in names.METRICS.items():
         metric = metrics[name]
         assert (metric.unit, metric.description) == (unit, meaning)
-        assert metric.WhichOneof("data") == ("gauge" if instrument == names.GAUGE else "sum")
-        assert instrument == names.GAUGE or metric.sum.is_monotonic == (instrument == names.COUNTER)
-        for point in getattr(metric, metric.WhichOneof("data")).data_points:
-            assert {pair.key for pair in point.attributes} == set(attributes), name
+        kind = metric.WhichOneof("data")
+        assert kind == {names.GAUGE: "gauge", names.HISTOGRAM: "histogram"}.get(instrument, "sum")
+        assert kind != "sum" or metric.sum.is_monotonic == (instrument == names.COUNTER)
+        seen: set[str] = set()
+        for point in getattr(metric, kind).data_points:
+            keys = {pair.key for pair in point.attributes}
+            assert set(attributes) - {names.ERROR} <= keys <= set(attributes), name
+            seen |= keys
+        assert seen == set(attributes), name
 
-    assert found.points(names.RESOURCE_CREATED)["asyncio.task",] == 11  # main, 3 lost, 5 that ended, 2 of asyncio.run
+    # main, 3 lost, 1 stubborn, 5 that ended, 2 of asyncio.run
+    assert found.points(names.RESOURCE_CREATED)["asyncio.task",] == 12
     assert found.points(names.RESOURCE_FINISHED)["asyncio.task",] == 11
-    assert found.points(names.RESOURCE_CREATED)["thread_pool",] == 2  # TracerProvider() makes one
-    assert found.points(names.RESOURCE_FINISHED)["thread_pool",] == 1
-    assert found.points(names.RESOURCE_COUNT)["<module>", "thread_pool", "live"] == 1
+    assert found.points(names.RESOURCE_CREATED)["thread_pool",] == 3  # each provider of the program makes one
+    assert found.points(names.RESOURCE_FINISHED)["thread_pool",] == 2
+    assert found.points(names.RESOURCE_COUNT)["app.<module>", "thread_pool", "live"] == 1
+    assert found.points(names.RESOURCE_COUNT)["app.start", "asyncio.task", "live"] == 1
     assert found.points(names.FINDINGS) == {
-        ("background", "lost_task", "asyncio.task"): 3,
-        ("<module>", "not_shut_down", "thread_pool"): 1,
+        ("app.background", "lost_task", "asyncio.task"): 3,
+        ("app.start", "refused_cleanup", "asyncio.task"): 1,
+        ("app.<module>", "not_shut_down", "thread_pool"): 1,
     }
     assert found.points(names.STAGE_RESOURCES)["loops", "ended"] == 3
+    assert found.points(names.STAGE_RESOURCES)["timeout", "loops", "forced"] == 1
+    assert found.points(names.STAGE_DURATION)["timeout", "loops"] >= 0.5
+    (loops,) = [
+        point for point in metrics[names.STAGE_DURATION].histogram.data_points if point.count and len(point.attributes) > 1
+    ]
+    assert (list(loops.explicit_bounds), loops.count) == (list(names.BOUNDS), 1)
     assert found.points(names.AGENT_DISABLED) == {("planted",): 1}
     assert 0 < found.points(names.RESOURCE_AGE)["thread_pool",] < 1e6
+    assert 1e6 < found.points(names.PROCESS_MEMORY)[()] < 1e12
+    assert 0 < found.points(names.AGENT_TIME)[()] < 1e6
+    assert 0 < found.points(names.AGENT_MEMORY)[()] < 1e9
 
+
+def check_spans(found: Any, trace_id: str, request: str, jobs: str) -> None:
     tasks = found.named("leak asyncio.task")
-    assert len(tasks) == 3
+    assert len(tasks) == 4
     for span in tasks:
         assert span.trace_id.hex() == trace_id
         assert span.parent_span_id.hex() == request
@@ -116,13 +167,52 @@ def test_everything_arrives(
         assert 0 < span.start_time_unix_nano < span.end_time_unix_nano
     (leaked,) = found.named("leak thread_pool")
     assert leaked.parent_span_id.hex() == jobs
+    pool = said_of(leaked)
+    assert (pool[names.FUNCTION], pool[names.FILE], pool[names.ERROR]) == ("app.<module>", "app.py", "not_shut_down")
+    assert "shutdown" in pool[names.FIX]
+    (refused,) = [span for span in tasks if said_of(span)[names.REASON] == "refused_cleanup"]
+    assert any("stubborn" in text for text in said_of(refused)[names.EVIDENCE])
     (whole,) = found.named(names.SHUTDOWN_SPAN)
     assert {link.span_id for link in whole.links} == {span.span_id for span in [*tasks, leaked]}
     stages = [span for span in found.spans if span.name.startswith(names.STAGE_SPAN)]
     assert {span.parent_span_id for span in stages} == {whole.span_id}
+    (loops,) = found.named(f"{names.STAGE_SPAN} loops")
+    assert said_of(loops)[names.ERROR] == names.TIMEOUT
+    (forced,) = found.named(f"{names.FORCED_SPAN} asyncio.task")
+    assert (forced.parent_span_id, forced.trace_id) == (loops.span_id, whole.trace_id)
+    assert [link.span_id for link in forced.links] == [refused.span_id]
+    assert (said_of(forced)[names.ACTION], said_of(forced)[names.FUNCTION]) == ("released", "app.start")
     patterns = {re.sub(r"\{\w+\}", r"[\\w.]+", name): attributes for name, (attributes, _) in names.SPANS.items()}
     seen: dict[str, set[str]] = {pattern: set() for pattern in patterns}
     for span in found.spans:
         (pattern,) = [pattern for pattern in patterns if re.fullmatch(pattern, span.name)]
         seen[pattern] |= {pair.key for pair in span.attributes}
     assert seen == {pattern: set(attributes) for pattern, attributes in patterns.items()}
+
+
+def check_events(found: Any, trace_id: str, request: str) -> None:
+    told = [event for event in found.events if event.event_name == names.FINDING_EVENT]
+    assert len(told) == 5
+    tasks = [event for event in told if said_of(event)[names.KIND] == "asyncio.task"]
+    assert {(event.trace_id.hex(), event.span_id.hex()) for event in tasks} == {(trace_id, request)}
+    (pool,) = [event for event in told if said_of(event)[names.KIND] == "thread_pool"]
+    assert re.fullmatch(r"thread_pool not shut down: app\.py:\d+ <module>", pool.body.string_value)
+    (end,) = [event for event in found.events if event.event_name == names.SHUTDOWN_EVENT]
+    assert end.body.string_value.startswith("app.py ended: 5 leaks found, 1 resources forced")
+    (disabled,) = [event for event in found.events if event.event_name == names.DISABLED_EVENT]
+    assert disabled.body.string_value == "ValueError: on purpose"
+    assert set(names.EVENTS) == {event.event_name for event in found.events}
+    for name, (severity, attributes, _) in names.EVENTS.items():
+        of_name = [event for event in found.events if event.event_name == name]
+        assert {event.severity_text for event in of_name} == {"WARN"}, severity
+        assert {key for event in of_name for key in said_of(event)} == set(attributes)
+
+
+def said_of(owner: Any) -> dict[str, Any]:
+    from google.protobuf.json_format import MessageToDict
+
+    found: dict[str, Any] = {}
+    for pair in owner.attributes:
+        (value,) = MessageToDict(pair.value).values()
+        found[pair.key] = [one["stringValue"] for one in value["values"]] if isinstance(value, dict) else value
+    return found

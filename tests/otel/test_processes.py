@@ -42,6 +42,52 @@ if __name__ == "__main__":
 """
 
 
+#: With an argument: what a child has become.
+CHILDREN_WITHOUT_END = """
+import asyncio, gc, os, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from leakagent import agent
+
+def make(number):
+    pools.extend(ThreadPoolExecutor(1) for _ in range(number))
+
+class Waits:
+    async def wait(self):
+        self.future = asyncio.get_running_loop().create_future()
+        await self.future
+
+def forgotten():
+    asyncio.create_task(Waits().wait())
+
+async def leave():
+    for _ in range(2):
+        forgotten()
+    await asyncio.sleep(0)
+    gc.collect()
+    try:
+        FAILS
+    except OSError:
+        pass
+    LEAVE
+
+pools = []
+if sys.argv[1:]:
+    make(int(sys.argv[1]))
+else:
+    make(1)
+    numbers, end = agent.current().telemetry.numbers, time.monotonic() + 100
+    # A child that is forked while the SDK is loaded may send nothing.
+    while not numbers.points("leakagent.resource.created") and time.monotonic() < end:
+        time.sleep(0.01)
+    child = os.fork()
+    if not child:
+        pools.clear()
+        make(3)
+        asyncio.run(leave())
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_every_process_counts_its_own(
     method: str,
@@ -68,6 +114,65 @@ def test_every_process_counts_its_own(
         if names.FINDINGS in metrics
     )
     assert told == [2, 3, 5]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("way", ["os._exit", "exec"])
+def test_what_runs_no_exit_handler_sends_its_numbers_first(
+    way: str,
+    fails: bool,
+    protocol: str,
+    collector: Any,
+    service: str,
+    arrived: Callable[..., Any],
+    python: Callable[..., Any],
+    program: Callable[..., Path],
+) -> None:
+    app = program(
+        CHILDREN_WITHOUT_END.replace(
+            "LEAVE",
+            "os._exit(7)" if way == "os._exit" else 'os.execv(sys.executable, [sys.executable, __file__, "5"])',
+        ).replace("FAILS", "os.execv('text', ['text'])" if fails else "pass")
+    )
+    text = program("no program", "text")
+    text.chmod(0o755)
+    env = {**collector.variables(protocol, service), "OTEL_METRIC_EXPORT_INTERVAL": "20"}
+    ran = python("-W", "ignore::DeprecationWarning", "-m", "leakagent", app, env=env)
+    assert (ran.returncode, ran.stdout) == (0, "7\n" if way == "os._exit" else "0\n"), ran
+    assert "telemetry" not in ran.stderr, ran
+
+    def created(got: Any) -> list[float]:
+        return sorted(got.points(names.RESOURCE_CREATED, one).get(("thread_pool",), 0) for one in got.metrics)
+
+    # The parent, the child, and what the child has become.
+    wanted = [1, 3] if way == "os._exit" else [1, 3, 5]
+    ends = len(wanted) - 1
+    found = arrived(
+        service,
+        lambda got: (
+            created(got) == wanted and len(got.named("leak asyncio.task")) >= 2 and len(got.named(names.SHUTDOWN_SPAN)) >= ends
+        ),
+    )
+    assert len(found.named("leak asyncio.task")) == 2
+    assert len(found.named(names.SHUTDOWN_SPAN)) == ends
+
+
+def test_os_exit_does_not_wait_for_a_collector_that_hangs(python: Callable[..., Any], program: Callable[..., Path]) -> None:
+    import socket
+
+    app = program("""
+import os, signal
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(1)
+os._exit(5)
+""")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TIMEOUT": "3600"}
+        ran = python("-m", "leakagent", app, env=env)
+    assert (ran.returncode, ran.stdout) == (5, ""), ran
+    (line,) = ran.stderr.splitlines()
+    assert line == f"leakagent: telemetry was not delivered to {endpoint} within 1 s: the last numbers (no answer)"
 
 
 def test_leaks_are_seen_while_the_program_runs(
@@ -115,8 +220,8 @@ asyncio.run(main())
     )
     try:
         found = arrived(service, lambda got: len(got.named("leak asyncio.task")) >= 4 and got.metrics)
-        assert found.points(names.FINDINGS) == {("forgotten", "lost_task", "asyncio.task"): 4}
-        assert found.points(names.RESOURCE_COUNT)["forgotten", "asyncio.task", "live"] == 4
+        assert found.points(names.FINDINGS) == {("app.forgotten", "lost_task", "asyncio.task"): 4}
+        assert found.points(names.RESOURCE_COUNT)["app.forgotten", "asyncio.task", "live"] == 4
         assert found.named(names.SHUTDOWN_SPAN) == []
         _, errors = process.communicate("\n", timeout=120)
     finally:
@@ -125,7 +230,7 @@ asyncio.run(main())
     assert process.returncode == 0, errors
     found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN))
     assert len(found.named("leak asyncio.task")) == 4
-    assert found.points(names.FINDINGS) == {("forgotten", "lost_task", "asyncio.task"): 4}
+    assert found.points(names.FINDINGS) == {("app.forgotten", "lost_task", "asyncio.task"): 4}
 
 
 def test_the_programs_own_providers(
@@ -152,7 +257,7 @@ pool.submit(int).result()
     ran = python("-m", "leakagent", app, env=env)
     assert ran.returncode == 0, ran
     found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics)
-    assert found.points(names.FINDINGS) == {("<module>", "not_shut_down", "thread_pool"): 1}
+    assert found.points(names.FINDINGS) == {("app.<module>", "not_shut_down", "thread_pool"): 1}
     assert len(found.named("leak thread_pool")) == 1
 
 

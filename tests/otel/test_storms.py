@@ -82,6 +82,37 @@ def test_finalizers_and_signals(
     assert found.points(names.RESOURCE_FINISHED)["thread_pool",] == int(made)
 
 
+SITES = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+text = "\\n".join(f"def small{number}():\\n    return ThreadPoolExecutor(1)" for number in range(10_000))
+text += "\\ndef late_and_big():\\n    return ThreadPoolExecutor(1)\\n"
+space = {"ThreadPoolExecutor": ThreadPoolExecutor}
+exec(compile(text, __file__, "exec"), space)
+kept = [space[f"small{number}"]() for number in range(10_000)]
+kept += [space["late_and_big"]() for _ in range(50)]
+"""
+
+
+def test_ten_thousand_places_are_few_series_and_the_biggest_is_named(
+    collector: Any, service: str, arrived: Callable[..., Any], python: Callable[..., Any], program: Callable[..., Path]
+) -> None:
+    env = {**collector.variables("http/protobuf", service), "LEAKAGENT_REPORT": "off"}
+    ran = python("-m", "leakagent", program(SITES), env=env)
+    assert ran.returncode == 0, ran
+    found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics)
+    for name, key in (
+        (names.RESOURCE_COUNT, ("app.late_and_big", "thread_pool", "live")),
+        (names.FINDINGS, ("app.late_and_big", "not_shut_down", "thread_pool")),
+    ):
+        points = found.points(name)
+        assert len(points) <= names.SITES + 1
+        assert points[key] == 50
+        assert sum(points.values()) == 10_050
+        assert points[(names.OTHER, *key[1:])] == 10_050 - 50 - (names.SITES - 1)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_program_that_a_signal_ends_sends_its_last_report(
     signum: int,
@@ -105,7 +136,7 @@ time.sleep(100)
     assert ran.returncode == -signum, ran
     assert "telemetry" not in ran.stderr, ran
     found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics)
-    assert found.points(names.FINDINGS) == {("<module>", "not_shut_down", "thread_pool"): 1}
+    assert found.points(names.FINDINGS) == {("app.<module>", "not_shut_down", "thread_pool"): 1}
 
 
 def test_the_console_is_not_the_programs_output(python: Callable[..., Any], program: Callable[..., Path]) -> None:

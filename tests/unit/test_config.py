@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = {
     "baseline": "", "level": "site", "report": "text", "fail_on_leak": False, "budget": 10.0, "grace": 3.0, "stalled_after": 60.0,
-    "ignore": (), "otel": "auto", "otel_wait": 1.0, "live": True, "orphans": "end", "subprocesses": "keep",
+    "ignore": (), "otel": "auto", "otel_wait": 1.0, "otel_memory": False, "live": True, "orphans": "end", "subprocesses": "keep",
 }  # fmt: skip
 
 

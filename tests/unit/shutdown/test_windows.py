@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import Any, NoReturn
 
@@ -27,7 +26,7 @@ def windows_fixture(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(interpreter, "_IS_WINDOWS", True)
     monkeypatch.setattr(interpreter._signal, "SIGBREAK", BREAK, raising=False)
-    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr("leakagent.shutdown.signals._exit_now", leave)
     return ended
 
 

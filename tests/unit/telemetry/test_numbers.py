@@ -3,12 +3,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import pytest
+
 from leakagent.core.findings import Finding
 from leakagent.core.records import CHROMADB_CLIENT
 from leakagent.core.registry import Registry
 from leakagent.core.sites import Site
 from leakagent.telemetry import names
-from leakagent.telemetry.numbers import Numbers
+from leakagent.telemetry.numbers import Numbers, qualified
 
 
 class Thing:
@@ -48,15 +50,15 @@ def test_equals_do_not_take_turns() -> None:
 
 
 def test_counts_of_findings_never_go_back() -> None:
-    found = [Finding("not_closed", "thread_pool", Site("one", "/a.py", 1), count=2)]
+    found = [Finding("not_closed", "thread_pool", Site("one", "/rag/a.py", 1, base="/"), count=2)]
     numbers = Numbers(Registry(), {}, lambda: found)
     numbers.collect()
-    assert dict(numbers.points(names.FINDINGS)) == {("not_closed", "thread_pool", "one"): 2}
+    assert dict(numbers.points(names.FINDINGS)) == {("not_closed", "thread_pool", "rag.a.one"): 2}
     found.clear()
     found += [Finding("not_closed", "thread_pool", Site(f"later{number}", "/a.py", 1), count=9) for number in range(100)]
     numbers.collect()
     points = dict(numbers.points(names.FINDINGS))
-    assert points["not_closed", "thread_pool", "one"] == 2
+    assert points["not_closed", "thread_pool", "rag.a.one"] == 2
     assert points["not_closed", "thread_pool", names.OTHER] == 81 * 9
     assert len(points) == names.SITES + 1
 
@@ -71,3 +73,26 @@ def test_a_child_starts_at_zero() -> None:
     numbers.collect()
     assert numbers.points(names.RESOURCE_CREATED) == []
     assert kept
+
+
+@pytest.mark.parametrize(
+    ("path", "function"),
+    [
+        ("/srv/shop/rag/chat.py", "rag.chat.answer"),
+        ("/srv/shop/rag/__init__.py", "rag.answer"),
+        ("/home/someone/other/tool.py", "tool.answer"),
+        ("/usr/lib/python3/dist-packages/flask/app.py", "flask.app.answer"),
+        ("<string>", "answer"),
+        ("", "answer"),
+    ],
+)
+def test_functions_have_their_module_and_no_folder_of_the_machine(path: str, function: str) -> None:
+    assert qualified(Site("answer", path, 1, base="/srv/shop")) == function
+
+
+def test_the_memory_of_the_process_is_sent_on_request_only() -> None:
+    assert names.PROCESS_MEMORY not in Numbers(Registry(), {}, list).wanted()
+    numbers = Numbers(Registry(), {}, list, memory=True)
+    assert numbers.wanted() == list(names.METRICS)
+    (((), taken),) = numbers.points(names.PROCESS_MEMORY)
+    assert taken > 1e6
