@@ -20,12 +20,11 @@ import weakref
 from leakagent import guard
 from leakagent.core.findings import STALLED
 from leakagent.core.records import EVENT_LOOP, Record
-from leakagent.core.sites import YOURS, capture_stack, creating_frame, line_of, owner_of
+from leakagent.core.sites import YOURS, capture_stack, creating_frame, line_of, outside_of_constructors, owner_of
 from leakagent.detect.stalled import Stall, is_attended
 from leakagent.shutdown import interpreter
 from leakagent.watcher import SHARE, watcher
 
-from .executors import outside_of_constructors
 from .task_notes import pending_tasks
 
 TYPE_CHECKING = False
@@ -127,7 +126,7 @@ class Loops:
     def adopt(self, loops: list[AbstractEventLoop]) -> None:
         """Watch loops that were there before the agent."""
         for loop in loops:
-            self._note(loop)
+            self._note(loop, None)
 
     def open(self) -> list[Record]:
         """Return a record of each event loop that nobody has closed and that does not run."""
