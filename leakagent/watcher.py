@@ -22,7 +22,6 @@ the program's own in such a moment is undone.  Where there is no ``/proc`` (macO
 from __future__ import annotations
 
 import _thread
-import math
 import os
 import sys
 import time
@@ -85,7 +84,7 @@ class Watcher:
     def __init__(self) -> None:
         """Start nothing."""
         self.looks: list[Callable[[], None]] = []
-        self.pause = math.inf
+        self.pause = float("inf")
         self.on_need: Callable[[], None] | None = None
         #: Looks with a pace of their own, in seconds, and when each look has its next turn.
         self._paces: dict[Callable[[], None], float] = {}

@@ -56,7 +56,7 @@ ONLY_FROM = {
     "psutil": ("processes/", "instrumentation/"),
     "opentelemetry": ("telemetry/",),
     "textual": ("cli/top_screen",),
-    "pytest": ("pytest_plugin", "pytest_watching"),
+    "pytest": ("pytest_plugin", "pytest_watching", "pytest_lancedb"),
     "_pytest": ("pytest_watching",),
 }
 
