@@ -1,6 +1,9 @@
 """What a task costs, in instructions (callgrind): without an agent, under leakagent, and under other tools.
 
-    python benchmarks/instr.py [--python PYTHON] [--json OUT] [WORKLOAD...]
+    python benchmarks/instr.py [--python PYTHON] [--json OUT] [--tasks N] [--variant VARIANT]... [--installed] [--gate] [WORKLOAD...]
+
+With ``--gate`` it ends with status 1 and a line for each target that is missed (`TARGETS`), each task that was not seen, and each
+pair of bare runs that are further apart than `NOISE`.
 
 Time can't decide a question of a few per cent on a shared machine; instructions can, but for the garbage collector, whose turns move
 with every allocation.  Each workload is run with two numbers of tasks, and the difference is divided: start-up drops out.  The bare
@@ -23,15 +26,27 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FEW, MANY = 2_048, 10_240
+#: Tasks of the short run; the long one has so many more as ``--tasks`` says.
+FEW = 1_024
+TASKS = 8_192
+
+#: The most that leakagent may cost, over the bare program: on Python 3.14 and newer asyncio has no registry that could be replaced.
+TARGETS = {"3.10": 1.05, "3.11": 1.05, "3.12": 1.05, "3.13": 1.05, "3.14": 1.08, "3.15": 1.08}
+
+#: The most that two bare runs may be apart.
+NOISE = 0.01
 
 PROGRAM = """\
-import asyncio, sys
+import asyncio, gc, sys
 {prelude}
 async def nothing(): pass
 
 async def main():
     loop = asyncio.get_running_loop()
+{setup}
+    # One full collection of what was imported costs as much as hundreds of tasks, and comes or does not come in the longer run.
+    gc.collect()
+    gc.freeze()
     for _ in range(int(sys.argv[1]) // 256):
 {body}
 
@@ -46,8 +61,15 @@ WORKLOADS = {
     "TaskGroup": "async with asyncio.TaskGroup() as group:\n    for _ in range(256): group.create_task(nothing())",
     "gather": "await asyncio.gather(*[nothing() for _ in range(256)])",
     "fire and forget": "for _ in range(256): asyncio.create_task(nothing())\nawait asyncio.sleep(0)",
+    "eager": "for _ in range(256): await asyncio.create_task(nothing())",
     "uvloop, batch": "tasks = [asyncio.create_task(nothing()) for _ in range(256)]\nfor task in tasks: await task",
 }
+
+#: Workload -> what it needs.
+SETUP = {"eager": "    loop.set_task_factory(asyncio.eager_task_factory)"}
+
+#: Workload -> the first Python that has what it needs.
+SINCE = {"TaskGroup": (3, 11), "eager": (3, 12)}
 
 #: Variant -> lines in front of the program.
 VARIANTS = {
@@ -75,22 +97,24 @@ AsyncioInstrumentor().instrument()
 class Bench:
     """Runs programs of one interpreter under callgrind."""
 
-    def __init__(self, python: str, folder: Path) -> None:
-        """Put programs and reports into ``folder``."""
+    def __init__(self, python: str, folder: Path, tasks: int = TASKS, *, installed: bool = False) -> None:
+        """Put programs and reports into ``folder``; ``tasks`` is what two runs differ in; with ``installed`` not of this checkout."""
+        self.paths = {} if installed else {"PYTHONPATH": str(ROOT)}
+        self.many = FEW + tasks
         self.python = python
         self.folder = folder
 
     def cost(self, workload: str, variant: str) -> dict[str, object]:
         """Return instructions per task, and for leakagent whether it saw all of them."""
         program = self._program(workload, variant)
-        few, many = (self._run(program, variant, tasks) for tasks in (FEW, MANY))
+        few, many = (self._run(program, variant, tasks) for tasks in (FEW, self.many))
         if few is None or many is None:
             return {"workload": workload, "variant": variant, "value": None, "unit": "instructions"}
         row: dict[str, object] = {"workload": workload, "variant": variant, "unit": "instructions"}
-        row["value"] = (many - few) / (MANY - FEW)
+        row["value"] = (many - few) / (self.many - FEW)
         if variant.startswith("leakagent"):
-            report = json.loads((self.folder / f"{program.stem}-{MANY}.json").read_text(encoding="utf-8"))
-            row["coverage"] = report["totals"]["asyncio.task"]["created"] / (MANY + 1)  # the main task is one more
+            report = json.loads((self.folder / f"{program.stem}-{self.many}.json").read_text(encoding="utf-8"))
+            row["coverage"] = report["totals"]["asyncio.task"]["created"] / (self.many + 1)  # the main task is one more
         return row
 
     def _program(self, workload: str, variant: str) -> Path:
@@ -98,11 +122,13 @@ class Bench:
         run = "import uvloop; uvloop.run(main())" if workload.startswith("uvloop") else "asyncio.run(main())"
         number = [*WORKLOADS].index(workload), [*VARIANTS].index(variant)
         path = self.folder / "program-{}-{}.py".format(*number)
-        path.write_text(PROGRAM.format(prelude=VARIANTS[variant], body=body, run=run), encoding="utf-8")
+        path.write_text(
+            PROGRAM.format(prelude=VARIANTS[variant], setup=SETUP.get(workload, ""), body=body, run=run), encoding="utf-8"
+        )
         return path
 
     def _run(self, program: Path, variant: str, tasks: int) -> int | None:
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONHASHSEED": "0", **self.paths}
         command = [self.python]
         if variant.startswith("leakagent"):
             level = "count" if variant.endswith("count") else "site"
@@ -119,11 +145,16 @@ class Bench:
         return int(found.group(1)) if found and ran.returncode == 0 else None
 
 
-def measure(python: str, workloads: list[str]) -> dict[str, object]:
-    """Return the result of all variants as it is written to the JSON file."""
+def measure(
+    python: str, workloads: list[str], variants: list[str], tasks: int = TASKS, *, installed: bool = False
+) -> dict[str, object]:
+    """Return the result as it is written to the JSON file."""
+    answer = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
+    number = tuple(map(int, answer.split(".")[:2]))
+    workloads = [workload for workload in workloads if number >= SINCE.get(workload, number)]
     with tempfile.TemporaryDirectory(prefix="leakagent-bench-") as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        bench = Bench(python, Path(folder))
-        jobs = [(workload, pool.submit(bench.cost, workload, variant)) for workload in workloads for variant in VARIANTS]
+        bench = Bench(python, Path(folder), tasks, installed=installed)
+        jobs = [(workload, pool.submit(bench.cost, workload, variant)) for workload in workloads for variant in variants]
         rows = [job.result() for _, job in jobs]
     for row in rows:
         base = [one["value"] for one in rows if one["workload"] == row["workload"] and str(one["variant"]).startswith("bare")]
@@ -131,8 +162,7 @@ def measure(python: str, workloads: list[str]) -> dict[str, object]:
         if known and isinstance(row["value"], float):
             row["ratio"] = round(row["value"] / (sum(known) / len(known)), 3)
             row["noise"] = round(max(known) / min(known) - 1, 3)
-    version = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
-    return {"python": version, "machine": f"{platform.machine()}, {os.cpu_count()} cores", "rows": rows}
+    return {"python": answer, "machine": f"{platform.machine()}, {os.cpu_count()} cores", "rows": rows}
 
 
 def table(result: dict[str, object]) -> str:
@@ -152,21 +182,55 @@ def table(result: dict[str, object]) -> str:
     return "\n".join([*lines, "| noise | " + " | ".join(noise) + " |"])
 
 
+def missed(result: dict[str, object]) -> list[str]:
+    """Return a line for each reason why a result is not good enough."""
+    version = str(result["python"])
+    target = TARGETS.get(".".join(version.split(".")[:2]), max(TARGETS.values()))
+    rows = result["rows"]
+    assert isinstance(rows, list)
+    lines = [
+        f"Python {version}, {row['workload']}: the bare program is {row['noise']:.1%} apart from itself, more than {NOISE:.1%}"
+        for row in rows
+        if row["variant"] == "bare" and row.get("noise", 0) > NOISE
+    ]
+    for row in rows:
+        name = f"Python {version}, {row['workload']}, {row['variant']}"
+        if row["variant"].startswith(("bare", "leakagent")) and row["value"] is None:
+            lines.append(f"{name}: did not run")
+        elif row["variant"].startswith("leakagent"):
+            if row["coverage"] != 1:
+                lines.append(f"{name}: saw {row['coverage']:.3f} of the tasks")
+            if row["ratio"] > target:
+                lines.append(f"{name}: costs {row['ratio']:.3f}, the target is {target:.2f}")
+    return lines
+
+
 def main() -> int:
     """Print a table per interpreter and write the figures."""
     parser = argparse.ArgumentParser(description="What a task costs, in instructions.")
     parser.add_argument("--python", action="append", help="an interpreter that has the packages; may be given several times")
     parser.add_argument("--json", type=Path, help="where the figures are written")
+    parser.add_argument("--tasks", type=int, default=TASKS, help="how many tasks two runs differ in, a multiple of 256")
+    parser.add_argument("--variant", action="append", choices=[*VARIANTS], help="all by default; may be given several times")
+    parser.add_argument(
+        "--installed", action="store_true", help="measure the leakagent of the interpreter, not the one beside this file"
+    )
+    parser.add_argument("--gate", action="store_true", help="end with status 1 where leakagent misses a target")
     parser.add_argument("workload", nargs="*", choices=[*WORKLOADS, []], help="all by default")
     options = parser.parse_args()
     results = []
     for python in options.python or [sys.executable]:
-        result = measure(python, options.workload or [*WORKLOADS])
+        result = measure(
+            python, options.workload or [*WORKLOADS], options.variant or [*VARIANTS], options.tasks, installed=options.installed
+        )
         results.append(result)
         print(f"Python {result['python']}\n\n{table(result)}\n", flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    return 0
+    lines = [line for result in results for line in missed(result)] if options.gate else []
+    for line in lines:
+        print(f"missed: {line}", file=sys.stderr)
+    return 1 if lines else 0
 
 
 if __name__ == "__main__":

@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 #: Exit status with ``--fail-on-leak``.
 LEAK_STATUS = 23
 
-_NOT_SEEN = "nobody saw it being made (asyncio.Task(...) itself, or before leakagent): the line is that of its coroutine"
+_NOT_SEEN = (
+    "no line of the program was seen making it (a server's handler, run_coroutine_threadsafe, asyncio.Task(...) itself, or before "
+    "leakagent): the line is that of its coroutine"
+)
 
 #: What to write where a thread runs an event loop.
 _FIX_LOOP = "loop.call_soon_threadsafe(loop.stop) (or cancel its main task), then thread.join(), when the program ends"

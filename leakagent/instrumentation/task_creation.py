@@ -21,10 +21,10 @@ import sys
 import time
 
 from leakagent import guard
-from leakagent.core.sites import capture_stack, passes_on
+from leakagent.core.sites import BEFORE_THE_CODE, capture_stack, passes_on
 from leakagent.shutdown import interpreter
 
-from .task_notes import TaskEntry
+from .task_notes import TaskEntry, code_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,20 +105,25 @@ class Creation:
         if self.level == "count":
             return self._note_done if self.table.taken else note
         passes: dict[int, tuple[bool, CodeType]] = {}
+        # Which line made a task that the loop itself makes (a server for a connection, ``run_coroutine_threadsafe``) nobody knows.
+        turn = interpreter.loop_turn() if self.level == "site" else None
 
         def note_caller(task: Task[Any], frame: Any) -> None:  # noqa: ANN401 - a frame
             try:
                 code = frame.f_code
                 while (passes.get(id(code)) or _look(passes, frame))[0] and frame.f_back is not None:
+                    if code is turn:
+                        frame = _FirstLine(task)
+                        break
                     if code is not self.first and code is not self.second and code is not self.third:
                         self.first, self.second, self.third = code, self.first, self.second
                     frame = frame.f_back
                     code = frame.f_code
-                if fills_in:
+                if fills_in and code is not turn:
                     self.own = code
                 entry = young[-1] if young else None
                 if fills_in and entry is not None and entry() is task:
-                    entry.place = code
+                    entry.place = frame.f_code
                     entry.lasti = frame.f_lasti
                     return
             except Exception as error:  # noqa: BLE001 - the program must never see it
@@ -146,6 +151,16 @@ class Creation:
             self.table.place(task, None if self.level == "count" else capture_stack(frame), 0)
         except Exception as error:  # noqa: BLE001 - the program must never see it
             guard.failed("asyncio tasks", error)
+
+
+class _FirstLine:
+    """In place of a frame: the first line of a task's coroutine."""
+
+    __slots__ = ("f_code", "f_lasti")
+
+    def __init__(self, task: Task[Any]) -> None:
+        self.f_code = code_of(interpreter.coroutine_of(task))
+        self.f_lasti = BEFORE_THE_CODE
 
 
 def _look(passes: dict[int, tuple[bool, CodeType]], frame: FrameType) -> tuple[bool, CodeType]:

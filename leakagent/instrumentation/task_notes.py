@@ -122,12 +122,14 @@ def without_site(task: Any, entry: TaskEntry | None = None) -> TaskEntry:  # noq
     if entry is None:
         entry = TaskEntry(task)
         entry.created = time.monotonic()
-    coro = interpreter.coroutine_of(task)
-    entry.place = next(
-        (code for name in ("cr_code", "gi_code", "ag_code") if (code := getattr(coro, name, None)) is not None), None
-    )
+    entry.place = code_of(interpreter.coroutine_of(task))
     entry.lasti = BEFORE_THE_CODE
     return entry
+
+
+def code_of(coro: object) -> CodeType | None:
+    """Return the code of a coroutine or generator; None if it has none of Python's."""
+    return next((code for name in ("cr_code", "gi_code", "ag_code") if (code := getattr(coro, name, None)) is not None), None)
 
 
 def is_incremental() -> bool:

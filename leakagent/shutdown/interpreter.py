@@ -256,6 +256,12 @@ _CREATE_TASK = {
 }
 
 
+def loop_turn() -> CodeType | None:
+    """Return the code in which an event loop of asyncio calls what is ready: below it nobody has made anything."""
+    handle = getattr(sys.modules.get("asyncio.events"), "Handle", None)
+    return getattr(getattr(handle, "_run", None), "__code__", None)
+
+
 def create_task_form(function: Any) -> str:  # noqa: ANN401 - a function
     """Say which of the known forms a ``create_task`` function has; empty if it is none of them, or if there is no global lock.
 
@@ -1029,6 +1035,7 @@ def private_names() -> dict[str, bool]:
             "concurrent.futures.thread._worker": hasattr(futures_thread, "_worker"),
             "sys._current_exceptions": hasattr(sys, "_current_exceptions"),
             "tempfile._TemporaryFileWrapper": hasattr(tempfile, "_TemporaryFileWrapper"),
+            "asyncio.Handle._run": hasattr(asyncio.Handle, "_run"),
             "asyncio.runners._cancel_all_tasks": hasattr(asyncio.runners, "_cancel_all_tasks"),
             "asyncio.Task._fut_waiter": hasattr(asyncio.Task, "_fut_waiter"),
             "asyncio.Task._log_traceback": hasattr(asyncio.Task, "_log_traceback"),

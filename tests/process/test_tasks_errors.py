@@ -353,4 +353,4 @@ async def main():
     after = check(told, python, text)
     found = after.only("unretrieved_exception")
     assert (found["site"]["line"], found["site"]["function"]) == (after.line("coroutine"), "fail"), after
-    assert any("nobody saw it being made" in line for line in found["evidence"]), found
+    assert any("no line of the program was seen making it" in line for line in found["evidence"]), found

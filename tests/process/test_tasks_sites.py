@@ -84,7 +84,30 @@ asyncio.run(main())
     after = told(text)
     found = after.only("stranded")
     assert found["kind"] == "asyncio.task"
+    assert found["site"]["function"] == "work", after
     assert "app.py:6 work" in found["evidence"][0], after
+
+
+def test_a_handler_of_a_server(told: Callable[..., Any]) -> None:
+    """The event loop makes its task, when a connection has come: the handler's line is shown, not that of ``asyncio.run``."""
+    text = """\
+import asyncio
+
+async def handle(reader, writer):  # handler
+    await reader.read()
+
+async def main():
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    while len(asyncio.all_tasks()) < 2:
+        await asyncio.sleep(0)
+    return writer
+
+asyncio.run(main())
+"""
+    after = told(text)
+    found = after.only("outlived_scope", "asyncio.task")
+    assert (found["site"]["function"], found["site"]["line"]) == ("handle", after.line("handler")), after
 
 
 def test_loop_in_a_thread(told: Callable[..., Any]) -> None:
