@@ -2,6 +2,8 @@
 
 Start it with the program (``python -m leakagent app.py``, or ``LEAKAGENT=1`` in the environment), or call `install`
 as early as you can.  Importing this package starts nothing and imports nothing.
+
+PYTEST_DONT_REWRITE: pytest would warn that a package with a plugin was imported before it, as it is under ``LEAKAGENT=1``.
 """
 
 from __future__ import annotations
