@@ -135,13 +135,13 @@ class Watcher:
         self._again = False
         self._turn = turn = Turn()
         try:
-            _thread.start_new_thread(self._start, (turn,))
+            _thread.start_new_thread(guard.call, (self.part, self._start, turn))
         except RuntimeError:  # 3.12 starts none when the main thread has ended; or there are too many
             self._turn = None
 
     def _start(self, turn: Turn) -> None:
         try:
-            guard.call(self.part, self._run, turn)
+            self._run(turn)
         finally:
             turn.ended.release()
 

@@ -181,7 +181,7 @@ def in_time(seconds: float, work: Callable[[], None]) -> bool:
             done.release()
 
     try:
-        _thread.start_new_thread(run, ())
+        _thread.start_new_thread(guard.call, ("closing", run))
     except RuntimeError:  # "can't create new thread at interpreter shutdown"
         work()
         return True

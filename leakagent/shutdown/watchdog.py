@@ -13,6 +13,8 @@ import os
 import sys
 import time
 
+from leakagent import guard
+
 from .closing import in_time
 
 TYPE_CHECKING = False
@@ -52,7 +54,7 @@ class Watchdog:
         self._armed = lock = _thread.allocate_lock()
         lock.acquire()
         try:
-            _thread.start_new_thread(self._watch, (lock, seconds, max(0.0, seconds - spent)))
+            _thread.start_new_thread(guard.call, ("watchdog", self._watch, lock, seconds, max(0.0, seconds - spent)))
         except RuntimeError:
             import faulthandler
 

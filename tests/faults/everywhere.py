@@ -34,7 +34,7 @@ _DROPPED = ("LEAKAGENT", "_LEAKAGENT", "OTEL_", "PYTHON", "COVERAGE")
 #: itself (the collector, a fork, a weak reference), or is what catches errors.  Whatever such a function calls is broken by itself.
 STANDS_IN = re.compile(
     r":(?:\w+\.)*_?make_\w+\.\w+$|:_(?:method|function)_with\w*\.create_task$|note_caller$|:ImportHook\.find_spec$"
-    r"|exec_module$|:_Taken\.__\w+__$|interpreter:caller$|\.guard:\w+$|:Tasks\._bounded$|:State\.raise_postponed$|:TaskTable\.noted$|agent:_after_fork$|:Window\._on_collection$|:_Dropped\.__call__$|bootstrap:start$|leakagent:__getattr__$"
+    r"|exec_module$|:_Taken\.__\w+__$|interpreter:caller$|\.guard:|:Tasks\._bounded$|:State\.raise_postponed$|:TaskTable\.noted$|agent:_after_fork$|:Window\._on_collection$|:_Dropped\.__call__$|bootstrap:start$|leakagent:__getattr__$"
 )
 
 
