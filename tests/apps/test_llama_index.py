@@ -285,3 +285,81 @@ def test_a_workflow_whose_handler_is_dropped(compare: Callable[..., Any]) -> Non
             ("lost_task", "library", "cancelled")
         }
         assert any(one["site"]["file"].startswith("workflows/") for one in report["findings"]), report["findings"]
+
+
+# An agent with one tool, whose model is a script: it asks the tool once, and then answers.
+AGENT = """\
+import asyncio
+from llama_index.core.agent.workflow import ReActAgent
+from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
+from llama_index.core.tools import FunctionTool
+asked = []
+class Scripted(CustomLLM):
+    @property
+    def metadata(self):
+        return LLMMetadata()
+    def complete(self, prompt, **more):
+        asked.append(prompt)
+        if len(asked) == 1:
+            return CompletionResponse(text='Thought: I need a tool.\\nAction: add\\nAction Input: {"a": 2, "b": 3}\\n')
+        return CompletionResponse(text="Thought: I can answer.\\nAnswer: five")
+    def stream_complete(self, prompt, **more):
+        text = self.complete(prompt).text
+        yield CompletionResponse(text=text, delta=text)
+async def add(a: int, b: int) -> int:
+    if stalls:
+        called.set()
+        await asyncio.get_running_loop().create_future()
+    if fails:
+        raise ConnectionError
+    return a + b
+stalls = fails = False
+def agent():
+    return ReActAgent(tools=[FunctionTool.from_defaults(async_fn=add)], llm=Scripted())
+"""
+
+AGENTS_THAT_END = (
+    AGENT
+    + """\
+async def main():
+    global fails
+    print(await agent().run(user_msg="two and three?"))
+    asked.clear()
+    handler = agent().run(user_msg="two and three?")
+    print(len([event async for event in handler.stream_events()]) > 3, await handler)
+    asked.clear()
+    fails = True
+    print(await agent().run(user_msg="two and three?"))
+asyncio.run(main())
+"""
+)
+
+AGENT_THAT_STALLS = (
+    AGENT
+    + """\
+async def main():
+    global stalls, called, kept
+    stalls, called = True, asyncio.Event()
+    kept = agent().run(user_msg="two and three?")
+    await called.wait()
+    print("the tool does not answer")
+asyncio.run(main())
+"""
+)
+
+
+def test_agents_that_come_to_their_end(compare: Callable[..., Any]) -> None:
+    ran = compare(AGENTS_THAT_END)
+    ran.check()
+    assert ran.bare.stdout.splitlines() == ["five", "True five", "five"], ran.bare
+
+
+def test_an_agent_whose_tool_does_not_answer(compare: Callable[..., Any]) -> None:
+    ran = compare(AGENT_THAT_STALLS)
+    for agent, report in ran.agents.values():
+        assert (agent.returncode, agent.stdout) == (ran.bare.returncode, ran.bare.stdout), agent
+        assert {one["owner"] for one in report["findings"]} == {"library"}, report["findings"]
+        assert {one["action"] for one in report["findings"]} == {"cancelled"}, report["findings"]
+        assert any("app.py" in text and " add" in text for one in report["findings"] for text in one["evidence"]), report[
+            "findings"
+        ]
