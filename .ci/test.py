@@ -403,7 +403,8 @@ def test(selection: list[str]) -> int:
         for python in pythons
         if core or not selection
     ]
-    jobs = min(_number("LEAKAGENT_TEST_JOBS", min(2, os.cpu_count() or 1)), len(plan))
+    # Tests mostly wait: for programs to start, for a grace to end.
+    jobs = min(_number("LEAKAGENT_TEST_JOBS", min(4, 2 * (os.cpu_count() or 1))), len(plan))
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder:
         wheel = build_wheel(Path(folder))
         pool = ThreadPoolExecutor(jobs)

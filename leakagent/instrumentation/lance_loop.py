@@ -13,6 +13,7 @@ This works in every program, whether the agent is active or not, and does nothin
 
 from __future__ import annotations
 
+import _thread
 import sys
 import time
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Seconds that a cancelled call gets to end, and a stopped thread.
 GRACE = 1.0
+
+#: Held by whoever stops the loop or starts it; calls that come meanwhile wait.
+_changing = _thread.RLock()
 
 #: Seconds after which is looked again.
 LOOK_AFTER = 0.002
@@ -85,13 +89,13 @@ def end_thread(background: Any, seconds: float) -> bool:  # noqa: ANN401 - lance
 def stop(seconds: float) -> bool:
     """Stop the loop until the next call; see `leakagent.testing.stop_lancedb_loop`."""
     background = background_loop()
-    if not is_alive(background):
-        return True
-    if background.thread.ident == interpreter.thread_number():
+    if is_alive(background) and background.thread.ident == interpreter.thread_number():
         message = "lancedb's background loop can't be stopped by a call that runs on it"
         raise RuntimeError(message)
-    entrance = _Entrance(background)
-    with entrance.lock:
+    with _changing:
+        if not is_alive(background):
+            return True
+        entrance = _Entrance(background)
         entrance.close()
         deadline = time.monotonic() + seconds
         drain_from_outside(background, seconds, GRACE)
@@ -104,10 +108,11 @@ def stop(seconds: float) -> bool:
 def restart() -> bool:
     """Start the loop again; see `leakagent.testing.restart_lancedb_loop`."""
     background = background_loop()
-    if background is None or is_alive(background):
-        return False
-    getattr(background, "_start", background.__init__)()
-    return True
+    with _changing:
+        if background is None or is_alive(background):
+            return False
+        getattr(background, "_start", background.__init__)()
+        return True
 
 
 class _Entrance:
@@ -115,7 +120,6 @@ class _Entrance:
 
     def __init__(self, background: Any) -> None:  # noqa: ANN401 - lancedb's object
         self.background = background
-        self.lock = sys.modules["threading"].Lock()
         self._before: list[Any] = []
 
     def close(self) -> None:
@@ -131,7 +135,7 @@ class _Entrance:
             del self.background.run
 
     def __call__(self, future: Any) -> Any:  # noqa: ANN401 - lancedb's method
-        with self.lock:
+        with _changing:
             restart()
             self.open()
         return self.background.run(future)

@@ -82,7 +82,11 @@ class LanceConnections(Instrumentation):
             self.loop_pid = os.getpid()
             self._patches = patches
             self._take_exit_handler()
-        for name, kind in _PATCHED.get(module.__name__, {}).items():
+        classes = _PATCHED.get(module.__name__, {})
+        if classes and not any(hasattr(module, name) for name in classes):
+            message = f"{module.__name__} has none of {', '.join(classes)}"
+            raise AttributeError(message)
+        for name, kind in classes.items():
             # Behind the synchronous classes stand asynchronous ones from 0.17 on, where these modules know the background loop.
             # A remote one is made on that loop's thread, where its line is not to be seen.
             if hasattr(module, name) and (name.startswith(("Async", "Remote")) or not hasattr(module, "LOOP")):

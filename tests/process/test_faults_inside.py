@@ -55,7 +55,7 @@ FAULTS: dict[str, tuple[str, set[str]]] = {
     "registry": ("from leakagent.core import registry\nregistry.Registry.add = boom", {"executors", "threads", "processes"}),
     "records": ("from leakagent.core import registry\nregistry.Record = boom", {"executors", "threads", "processes"}),
     "weak references": (
-        "from leakagent.core import registry\nregistry.weakref = type('w', (), {'ref': boom})",
+        "from leakagent.core import registry\nregistry._Dropped = boom",
         {"executors", "threads"},
     ),
     "sites": ("from leakagent.core import registry\nregistry.creating_frame = boom", {"executors", "threads", "processes"}),

@@ -253,7 +253,10 @@ async def main():
     gc.callbacks.append(lambda phase, info: seen.append(info["generation"]))
     keep = []
     gc.set_threshold(50, 2, 2)
-    for number in range(60_000):
+    number = 0
+    # None comes while the agent's own thread looks.
+    while number < 60_000 or not {0, 1} <= set(seen):
+        number += 1
         keep.append([number])
         if number % 500 == 0:
             await asyncio.sleep(0)
