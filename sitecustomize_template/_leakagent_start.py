@@ -1,4 +1,7 @@
-"""What ``leakagent.start`` (PEP 829, Python 3.15) calls: a module of its own, so that an unset variable loads nothing more."""
+"""What ``leakagent.start`` (PEP 829, Python 3.15) calls: a module of its own, so that an unset variable loads nothing more.
+
+PYTEST_DONT_REWRITE: pytest would warn that it was imported before.
+"""
 
 import os
 
