@@ -53,9 +53,10 @@ def be_silent() -> None:
 def failed(part: str, error: BaseException) -> None:
     """Note that ``part`` broke with ``error``: told once, listed as disabled.
 
-    Not while the interpreter takes its modules apart: everything breaks then, and nothing is left to be done.
+    Not while the interpreter takes its modules apart: everything breaks then, and nothing is left to be done.  Nor because the program's
+    stack is full (`RecursionError`): in the middle of a collection or a callback there was no room for us, and a moment later there is.
     """
-    if part in disabled or sys.is_finalizing():
+    if part in disabled or sys.is_finalizing() or isinstance(error, RecursionError):
         return
     disabled[part] = f"{type(error).__name__}: {error}"
     say(f"{part} switched off after an error{_whose(part)}: {type(error).__name__}: {error}")

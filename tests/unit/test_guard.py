@@ -20,7 +20,7 @@ def test_what_works_is_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert (guard.disabled, guard._told, capsys.readouterr().err) == ({}, set(), "")
 
 
-@pytest.mark.parametrize("error", [ValueError("bad"), MemoryError(), RecursionError("deep"), OSError(28, "full")])
+@pytest.mark.parametrize("error", [ValueError("bad"), MemoryError(), OSError(28, "full")])
 def test_an_error_is_told_once_and_named(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(3):
         assert guard.call("part", fail, error) is None
@@ -29,6 +29,12 @@ def test_an_error_is_told_once_and_named(error: Exception, capsys: pytest.Captur
     assert capsys.readouterr().err == f"leakagent: part switched off after an error of leakagent's own: {text}\n"
     guard.call("other part", fail, error)
     assert list(guard.disabled) == ["part", "other part"]
+
+
+def test_a_full_stack_switches_nothing_off(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guard.call("part", fail, RecursionError("maximum recursion depth exceeded")) is None
+    assert (guard.disabled, capsys.readouterr().err) == ({}, "")
+    assert guard.call("part", divmod, 7, 2) == (3, 1)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
