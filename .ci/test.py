@@ -372,7 +372,7 @@ class Outcome:
 def test(selection: list[str]) -> int:
     """Run the tests in every environment that the selection needs, and return the exit status."""
     wanted = os.environ.get("LEAKAGENT_TEST_PYTHONS", "").split()
-    deadline = _number("LEAKAGENT_TEST_DEADLINE", 1800)
+    deadline = _number("LEAKAGENT_TEST_DEADLINE", 2700)
     unknown = [version for version in wanted if version not in VERSIONS]
     pythons = [] if unknown else find_pythons(wanted or list(VERSIONS))
     missing = unknown or [version for version in wanted or VERSIONS if version not in [python.version for python in pythons]]
