@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -84,7 +85,11 @@ def seconds(python: str, program: Path, number: int, *, agent: bool) -> float:
         begin = time.monotonic()
         if number:
             process.send_signal(number)
-        process.wait(60)
+        # With a limit of its own `wait` looks at ever longer intervals, and the time would be one of these.
+        limit = threading.Timer(60, process.kill)
+        limit.start()
+        process.wait()
+        limit.cancel()
         return time.monotonic() - begin
 
 

@@ -206,7 +206,8 @@ class Server:
         scope = scope_of(task)
         name = request_name(scope)
         evidence = f"{name} was still open {self.since_told()}"
-        self.add(TASK, name, evidence, action, place=_endpoint(scope) or place or place_of(task), fix=FIX_REQUEST)
+        where = _endpoint(scope) or place or place_of(task)
+        self.add(TASK, name, evidence, action, place=where, fix=FIX_REQUEST, age=self.ending().age_of(task))
 
 
 class _ForcedEnd:

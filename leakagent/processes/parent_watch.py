@@ -21,8 +21,8 @@ A child that has left the session of its starter (``os.setsid``, as daemons do) 
 by itself.
 
 What is still open.  A main thread that holds the interpreter in C code keeps our thread from running: ``leakagent reap`` finds such
-a child.  The ways for other systems than Linux (kqueue on BSD and macOS, the handle of the parent on Windows) are by
-reading only; there is no real-time signal there, and the child gets its SIGTERM.
+a child.  The ways for other systems than Linux (kqueue on BSD and macOS, the handle of the parent on Windows) were never run
+there, only against a stand-in (``tests/unit/shutdown/test_macos.py``); there is no real-time signal there, and the child gets its SIGTERM.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+    from typing import Any
 
     from leakagent.shutdown.signals import Signals
 
@@ -86,6 +87,7 @@ class ParentWatch:
         self._wake = _thread.allocate_lock()
         self._descriptors: list[int] = []
         self._links: list[str] = []
+        self._pipe: tuple[int, ...] = ()
         #: Seconds since the epoch when the starter was found gone, 0 as long as it is there.
         self.gone_since = 0.0
 
@@ -153,6 +155,8 @@ class ParentWatch:
             os.eventfd_write(self._descriptors[1], 1)
         self._stopping = True
         self._wake.release()
+        if self._pipe:
+            os.write(self._pipe[1], b"\0")
         end = time.monotonic() + _STOP_SECONDS
         while self._runs and time.monotonic() < end:
             time.sleep(0.0005)
@@ -176,6 +180,8 @@ class ParentWatch:
     def forked(self) -> None:
         """Forget everything in a forked child: its own starter is another one, if anybody watches it at all."""
         for descriptor in self._descriptors if self._are_ours() else ():
+            os.close(descriptor)
+        for descriptor in self._pipe:
             os.close(descriptor)
         if self._spare and interpreter.handler_of(self._spare) == self._asked:
             interpreter.set_handler(self._spare, None)
@@ -210,24 +216,34 @@ class ParentWatch:
         return False
 
     def _wait_elsewhere(self) -> bool:
-        """Wait without a pidfd; these ways, but for the last, were never run."""
+        """Wait without a pidfd."""
         import select
 
         if sys.platform != "linux" and hasattr(select, "kqueue"):
-            queue = select.kqueue()
-            try:
-                event = select.kevent(self.starter, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
-                queue.control([event], 1)
-            except OSError:  # it is gone, or can't be watched
-                return self._look_again_and_again()
-            finally:
-                queue.close()
-            return True
+            return self._wait_in_a_queue(select)
         if os.name == "nt":
             parent = sys.modules["multiprocessing.process"].parent_process()
             parent.join()
             return True
         return self._look_again_and_again()
+
+    def _wait_in_a_queue(self, select: Any) -> bool:  # noqa: ANN401 - its names for kqueue(2) are not there on Linux
+        self._pipe = os.pipe()
+        queue = select.kqueue()
+        try:
+            gone = select.kevent(self.starter, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+            queue.control([gone, select.kevent(self._pipe[0], select.KQ_FILTER_READ, select.KQ_EV_ADD)], 0)
+            while not self._stopping:
+                if any(event.filter == select.KQ_FILTER_PROC for event in queue.control(None, 2)):
+                    return True
+        except OSError:  # it is gone, or can't be watched
+            return self._look_again_and_again()
+        finally:
+            queue.close()
+            pipe, self._pipe = self._pipe, ()
+            for descriptor in pipe:
+                os.close(descriptor)
+        return False
 
     def _look_again_and_again(self) -> bool:
         while not self._stopping:

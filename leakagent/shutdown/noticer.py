@@ -86,6 +86,23 @@ class Noticer(Watcher):
         self.since = 0.0
         self._budget = 0.0
         self._reading = self._writing = -1
+        self._errand: Callable[[], None] | None = None
+
+    def lend(self, errand: Callable[[], None]) -> bool:
+        """Have this thread do something else from now on, where no new one can be started.
+
+        Args:
+            errand: What it does; signals are read again when that has ended.
+
+        Returns:
+            False if there is no such thread, or it is lent already.
+
+        """
+        if self._turn is None or self._errand is not None:
+            return False
+        self._errand = errand
+        self.wake()
+        return True
 
     def offer(self, budget: float) -> None:
         """Let it be started when it is needed; a handler has ``budget`` seconds to run."""
@@ -140,7 +157,10 @@ class Noticer(Watcher):
                 numbers = os.read(self._reading, 64)
             except OSError:  # the program has closed it
                 return
-            if not numbers or self._await_handler(turn, numbers):
+            if self._errand is not None:
+                guard.call(self.part, self._errand)
+                self._errand = None
+            elif not numbers or self._await_handler(turn, numbers):
                 return
 
     def _await_handler(self, turn: Turn, numbers: bytes) -> bool:
@@ -153,7 +173,7 @@ class Noticer(Watcher):
         self.since = begin
         os.set_blocking(self._reading, False)
         try:
-            while self.handled_at < begin - _EARLIER and self.is_ours(came[0]):
+            while self.handled_at < begin - _EARLIER and self.is_ours(came[0]) and self._errand is None:
                 waited = time.monotonic() - begin
                 if waited > self._budget or (len(came) > 1 and waited > MOMENT):
                     (self.cut_off if waited > self._budget else self.die)(came[-1])
@@ -180,14 +200,16 @@ class Noticer(Watcher):
                 pass
 
     def end(self) -> None:
-        """End the thread for good, and give the descriptor back."""
-        super().end()
+        """End the thread for good, if it is not lent, and give the descriptor back."""
+        if self._errand is None:
+            super().end()
         self._close()
 
     def forked(self) -> None:
         """Give the parent's descriptor back in a child."""
         super().forked()
         self._enabled = False
+        self._errand = None
         self.since = self.handled_at = 0.0
         self._close()
 

@@ -3,7 +3,8 @@
 It is armed while the agent itself does something at the end of the program, and from the moment that a signal asks for the end, but
 never while Python waits for the program's own threads and children at a normal end.  A thread of the C level interface, not of `threading`: it is no thread of the program's, and the fork
 warning of 3.12 and newer must not be caused by us, so it is started at the end only.  Where a thread can't be started any more
-(3.12 refuses it once the main thread has ended), ``faulthandler`` watches in C; it can only end the process with status 1.
+(3.12 refuses it once the main thread has ended), the one of `leakagent.shutdown.noticer` is borrowed.  Where that is not there either,
+and in case that the last words hang, ``faulthandler`` watches in C; it can only end the process with status 1.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from leakagent import guard
 
 from .closing import in_time
+from .noticer import noticer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,13 +58,17 @@ class Watchdog:
         try:
             _thread.start_new_thread(guard.call, ("watchdog", self._watch, lock, seconds, max(0.0, seconds - spent)))
         except RuntimeError:
-            import faulthandler
+            is_watched = noticer.lend(lambda: self._watch(lock, seconds, max(0.0, seconds - spent)))
+            self._watch_in_c(max(0.1, seconds - spent) + (LAST_WORDS_SECONDS if is_watched else 0.0))
 
-            try:
-                faulthandler.dump_traceback_later(max(0.1, seconds - spent), exit=True)
-                self._faulthandler = True
-            except (RuntimeError, ValueError, AttributeError, OSError):
-                return  # no usable stderr: nothing is left to force the end with
+    def _watch_in_c(self, seconds: float) -> None:
+        import faulthandler
+
+        try:
+            faulthandler.dump_traceback_later(seconds, exit=True)
+            self._faulthandler = True
+        except (RuntimeError, ValueError, AttributeError, OSError):
+            return  # no usable stderr
 
     def disarm(self) -> None:
         """Call the watchdog off."""

@@ -113,4 +113,6 @@ def test_all_are_ended_and_named(
     assert "LIFESPAN DONE" in server.log
     found = {(one["reason"], one["site"]["function"]) for one in server.report["findings"]}
     assert found == {("blocks_exit", "talk"), ("blocks_exit", "events"), ("blocks_exit", "background")}, server.log
+    # They were open before the grace began.
+    assert min(one["oldest_age_s"] for one in server.report["findings"]) >= 1, server.report
     assert "is cut off here" not in server.log

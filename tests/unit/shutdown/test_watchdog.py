@@ -78,6 +78,32 @@ def test_where_no_thread_can_be_started_the_fault_handler_watches() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+NOTICER = """
+from leakagent.shutdown.noticer import noticer
+noticer.is_ours = lambda number: False
+noticer.offer(5)
+noticer.needed()
+"""
+
+
+def test_where_no_thread_can_be_started_a_running_one_watches() -> None:
+    ran = run(HANG, before=NOTICER + NO_THREADS, status=4)
+    assert (ran.returncode, sorted(ran.stdout.splitlines())) == (4, ["armed", "last words"]), ran
+    assert ran.stderr.startswith("leakagent: the end took longer than 0.05 s and is cut off here:\n")
+    # Called off, it reads signals again, and can be borrowed again.
+    off = "dog.disarm()\nwhile noticer._errand is not None: pass\n"
+    ran = run(off + "dog.arm(0.05)\n" + HANG, before=NOTICER + NO_THREADS, status=5, seconds=600)
+    assert (ran.returncode, sorted(ran.stdout.splitlines())) == (5, ["armed", "last words"]), ran
+    ran = run(off + "noticer.end()\nimport os\nprint(len(os.listdir('/proc/self/task')))", before=NOTICER + NO_THREADS, seconds=600)
+    assert (ran.returncode, ran.stdout) == (0, "armed\n1\n"), ran
+
+
+def test_last_words_that_hang_where_no_thread_can_be_started() -> None:
+    all_of_them = NO_THREADS + "import _thread\n_thread.start_new_thread = refuse\n"
+    ran = run(HANG, before=NOTICER + all_of_them, last=HANG, status=4)
+    assert (ran.returncode, sorted(ran.stdout.splitlines())) == (1, ["armed", "last words"]), ran
+
+
 @pytest.mark.parametrize("gone", ["sys.stderr.close()", "import os\nos.close(2)", "sys.stderr = sys.__stderr__ = None"])
 def test_without_an_error_output(gone: str) -> None:
     assert run(HANG, before=gone, status=4).returncode == 4
