@@ -122,13 +122,19 @@ class Gunicorn(Server):
     def _make_handle_quit(self, original: Callable[..., None]) -> Callable[..., None]:
         def handle_quit(worker: Any, sig: int, frame: FrameType | None) -> None:  # noqa: ANN401
             # Others are sent by Ctrl+C.  That SIGTERM has come before may not be known: a call that waits is not interrupted by it.
-            late = guard.call("gunicorn", _is_late, worker)
+            late = guard.call("gunicorn", self._is_late, worker)
             guard.call("gunicorn", self._worker_told, worker, late)
             if late:
                 guard.call("gunicorn", self._note_requests, worker, frame)
             original(worker, sig, frame)
 
         return handle_quit
+
+    def _is_late(self, worker: Any) -> bool:  # noqa: ANN401
+        """Say whether a worker gets its quick end from us, when the grace is over."""
+        if worker.tmp._tmp.closed:  # noqa: SLF001 - the arbiter's Ctrl+C was first: its loop is over, and what keeps it is a thread
+            return bool(self._told_at)
+        return os.pread(worker.tmp.fileno(), len(_LATE), 0) == _LATE
 
     def _note_requests(self, worker: Any, frame: FrameType | None) -> None:  # noqa: ANN401
         """Note the requests that a worker answers, in its main thread, where the handler interrupts it, or in threads."""
@@ -153,11 +159,6 @@ class Gunicorn(Server):
         place = (found.f_code, found.f_lasti)
         self.add(THREAD, "request", evidence, action, place=place, fix=FIX_TIMEOUTS + "; gunicorn --graceful-timeout SECONDS")
         return True
-
-
-def _is_late(worker: Any) -> bool:  # noqa: ANN401
-    """Say whether a worker gets its quick end from us, when the grace is over."""
-    return os.pread(worker.tmp.fileno(), len(_LATE), 0) == _LATE
 
 
 def _quit_signal() -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,82 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-APP = """\
-import asyncio, atexit, os, sys, threading, time
-import uvicorn
-
-keep = []
-variant = sys.argv[1]
-
-
-def say(*words):
-    print(*words, flush=True)
-
-
-async def swallow():
-    while True:
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            say("SWALLOWED")
-
-
-async def lifespan(receive, send):
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    if variant == "gather":
-        pending = asyncio.all_tasks()
-        await asyncio.gather(*pending, return_exceptions=True)  # gather
-    if variant in ("lifespan_hang", "all"):
-        say("CLEANING")
-        await asyncio.sleep(3600)  # lifespan_hang
-    if variant == "lifespan_slow":
-        await asyncio.sleep(0.2)
-    say("LIFESPAN DONE")
-    await send({"type": "lifespan.shutdown.complete"})
-
-
-async def answer(send, more=False):
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"ok", "more_body": more})
-
-
-async def work(send):
-    if variant in ("pending", "all"):
-        keep.append(asyncio.create_task(asyncio.sleep(3600)))  # pending
-    if variant in ("swallow", "all"):
-        keep.append(asyncio.create_task(swallow()))  # swallow
-    if variant in ("thread", "all"):
-        keep.append(asyncio.create_task(asyncio.to_thread(threading.Event().wait)))  # thread
-    if variant == "finishes":
-        await asyncio.sleep(0.5)
-        say("FINISHED")
-    await answer(send, more=variant in ("stream", "all"))
-    if variant == "blocked":
-        say("OPEN")
-        while True:
-            time.sleep(0.1)
-    if variant in ("stream", "bg", "all"):
-        say("OPEN")
-        await asyncio.sleep(3600)  # stream
-    say("OPEN")
-
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        await lifespan(receive, send)
-    elif scope["path"] == "/open":
-        await work(send)
-    else:
-        await answer(send)
-
-
-if __name__ == "__main__":
-    atexit.register(say, "ATEXIT")
-    uvicorn.run(app, port=int(sys.argv[2]), loop=sys.argv[3])
-    say("AFTER RUN")
-"""
+_MATRIX = runpy.run_path(str(Path(__file__).with_name("end_matrix.py")))
+APP: str = _MATRIX["APP"]
 
 LOOPS = ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else [])]
 
@@ -179,6 +107,35 @@ def test_a_second_ctrl_c_ends_it_at_once(
     assert (kind, number) == ("asyncio.task", line(variant)), server.log
     assert reason == ("outlived_scope" if variant == "swallow" else "blocks_exit")
     assert "ATEXIT" in server.log
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(("variant", "says"), [("stream", "Waiting for connections"), ("lifespan_hang", "CLEANING")])
+def test_a_second_sigterm_changes_nothing_while_uvicorn_has_its_own_handler(
+    start: Callable[..., Any], until: Callable[..., None], variant: str, says: str, loop: str
+) -> None:
+    server = start(variant, loop)
+    with server.open("open"):
+        until(lambda: "OPEN" in server.log, "the request has done its work")
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: says in server.log, says)
+        assert server.end_by(signal.SIGTERM) == -signal.SIGTERM, server.log
+    assert told(server.report) == expected(variant), server.log
+    assert "ATEXIT" in server.log
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_second_sigterm_ends_it_at_once_when_uvicorn_has_ended(
+    start: Callable[..., Any], until: Callable[..., None], loop: str
+) -> None:
+    # If the grace were waited for, or the budget, the test would take longer than it may.
+    server = start("swallow", loop, grace=500, budget=2000)
+    with server.open("open"):
+        until(lambda: "OPEN" in server.log, "the request has done its work")
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: "SWALLOWED" in server.log, "the task is asked to end")
+        assert server.end_by(signal.SIGTERM) == -signal.SIGTERM, server.log
+    assert "ATEXIT" not in server.log
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
