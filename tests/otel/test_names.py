@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from leakagent import guard
+from pieces import Waits, stubborn
 
 provider = TracerProvider()
 meters = MeterProvider()
@@ -33,22 +36,8 @@ metrics.set_meter_provider(meters)
 tracer = trace.get_tracer("app")
 
 
-class Waits:
-    async def wait(self):
-        self.future = asyncio.get_running_loop().create_future()
-        await self.future
-
-
 def background():
     asyncio.create_task(Waits().wait())  # task
-
-
-async def stubborn():
-    while True:
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            continue
 
 
 def start():
@@ -86,29 +75,42 @@ def test_the_page_is_the_one_that_the_names_make() -> None:
     assert PAGE.read_text(encoding="utf-8") == names.page()
 
 
-def test_everything_arrives(
-    collector: Any,
-    protocol: str,
-    service: str,
-    arrived: Callable[..., Any],
-    python: Callable[..., Any],
-    program: Callable[..., Path],
-) -> None:
-    variables = {**collector.variables(protocol, service), "OTEL_LOGS_EXPORTER": "otlp"}
+def constants(package: Any) -> set[str]:
+    """Return the texts that the modules of a package define."""
+    modules = [importlib.import_module(f"{package.__name__}.{one.name}") for one in pkgutil.iter_modules(package.__path__)]
+    return {value for module in modules for value in vars(module).values() if isinstance(value, str)}
+
+
+def test_names_that_are_not_ours_are_those_of_the_semantic_conventions() -> None:
+    from opentelemetry.semconv import attributes
+    from opentelemetry.semconv._incubating import attributes as unstable
+    from opentelemetry.semconv._incubating import metrics
+    from opentelemetry.semconv.schemas import Schemas
+
+    known = constants(attributes) | constants(unstable)
+    assert {name for name in names.ATTRIBUTES if not name.startswith("leakagent.")} <= known
+    assert {name for name in names.METRICS if not name.startswith("leakagent.")} <= constants(metrics)
+    assert names.SCHEMA_URL in {schema.value for schema in Schemas}
+    for name, (_, unit, attributes_of_it, _) in names.METRICS.items():
+        # Lower case with dots, no unit and no "total" in it; units of UCUM, with what is counted in singular.
+        assert re.fullmatch(r"[a-z]+(\.[a-z_]+)+", name), name
+        assert not re.search(r"total|seconds|bytes", name), name
+        assert unit in {"s", "By"} or re.fullmatch(r"\{[a-z]+(?<!s)\}", unit), name
+        # Unbounded ones stay off metrics.
+        assert not {names.FILE, names.LINE, names.STACK, names.PID, names.FINGERPRINT} & set(attributes_of_it), name
+
+
+def test_everything_arrives(protocol: str, service: Any) -> None:
     options = ("--level", "stack", "--otel-memory", "1", "--grace", "0.5")
-    ran = python("-m", "leakagent", *options, program(APP), env=variables)
-    assert ran.returncode == 0, ran
-    assert "telemetry was not" not in ran.stderr, ran
+    ran = service.run(APP, options=options, env={"OTEL_LOGS_EXPORTER": "otlp"})
     trace_id, request, jobs = ran.stdout.split()
-    found = arrived(
-        service,
+    found = service.received(
         lambda got: (
             got.named(names.SHUTDOWN_SPAN)
             and got.metrics
             and any(event.event_name == names.SHUTDOWN_EVENT for event in got.events)
-        ),
+        )
     )
-
     assert found.scopes == {(names.SCOPE, leakagent.__version__, names.SCHEMA_URL)}
     check_metrics(found)
     check_spans(found, trace_id, request, jobs)
