@@ -48,7 +48,7 @@ set_logger_provider(loggers)
 
 LOGFIRE = """
 import logfire
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.otlp.proto.{package}.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 processors = [BatchSpanProcessor(OTLPSpanExporter())]
@@ -57,8 +57,11 @@ logfire.configure(send_to_logfire=False, console=False, additional_span_processo
 
 #: As its documentation says; traces only, which is all that Phoenix takes.
 PHOENIX = """
+import os
 from phoenix.otel import register
-register(project_name="shop", batch=True, verbose=False)
+
+endpoint = os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] + ("" if "{package}" == "grpc" else "/v1/traces")
+register(endpoint=endpoint, protocol=os.environ["OTEL_EXPORTER_OTLP_PROTOCOL"], project_name="shop", batch=True, verbose=False)
 """
 
 REPORT = ("--report", "json:report.json")
@@ -113,7 +116,8 @@ def test_beside_opentelemetry_instrument(
 
 @pytest.mark.parametrize("setup", [LOGFIRE, PHOENIX], ids=["logfire", "phoenix"])
 def test_beside_what_sets_telemetry_up(setup: str, protocol: str, service: Any) -> None:
-    ran = service.run(setup + LEAK, options=REPORT)
+    package = "grpc" if protocol == "grpc" else "http"
+    ran = service.run(setup.format(package=package) + LEAK, options=REPORT)
     check(service.received(all_is_there), ran.stdout.strip())
     only_the_pool(service)
 

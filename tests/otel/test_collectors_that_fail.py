@@ -170,14 +170,14 @@ def test_the_end_does_not_wait_for_an_sdk_that_takes_long_to_load(
 ) -> None:
     # The import waits for a file that nobody writes; that the program ends shows that it is given up.
     os.mkfifo(tmp_path / "never")
-    (tmp_path / "opentelemetry_stand_in.py").write_text("open('never').read()\n", encoding="utf-8")
+    (tmp_path / "stand_in.py").write_text("open('never').read()\n", encoding="utf-8")
     hold = """
-import sys
+import importlib.util, sys
 class Holds:
-    def find_spec(self, name, path=None, target=None):
-        if name == "leakagent.telemetry.sdk":
-            import opentelemetry_stand_in
-sys.meta_path.insert(0, Holds())
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return importlib.util.spec_from_file_location(name, "stand_in.py") if name == "leakagent.telemetry.sdk" else None
+sys.meta_path.insert(0, Holds)
 import leakagent
 leakagent.install()
 """

@@ -218,3 +218,56 @@ def said_of(owner: Any) -> dict[str, Any]:
         (value,) = MessageToDict(pair.value).values()
         found[pair.key] = [one["stringValue"] for one in value["values"]] if isinstance(value, dict) else value
     return found
+
+
+def test_what_was_dropped_open_is_counted_as_such(service: Any) -> None:
+    service.run("""
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+def drop():
+    ThreadPoolExecutor(1).submit(int).result()
+
+drop()
+gc.collect()
+""")
+    assert service.received().points(names.RESOURCE_COUNT)["app.drop", "thread_pool", "dropped"] == 1
+
+
+def test_a_leak_of_a_request_that_was_not_sampled_is_on_its_trace(service: Any) -> None:
+    ran = service.run("""
+from concurrent.futures import ThreadPoolExecutor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+with TracerProvider(sampler=ALWAYS_OFF).get_tracer("app").start_as_current_span("request") as span:
+    pool = ThreadPoolExecutor(1)
+    pool.submit(int).result()
+assert not span.is_recording()
+print(f"{span.get_span_context().trace_id:032x} {span.get_span_context().span_id:016x}")
+""")
+    (leaked,) = service.received().named("leak thread_pool")
+    assert [leaked.trace_id.hex(), leaked.parent_span_id.hex()] == ran.stdout.split()
+
+
+def test_spans_and_links_are_bounded_and_the_metric_counts_all(service: Any) -> None:
+    places = names.LINKS + 8
+    service.run(f"""
+from concurrent.futures import ThreadPoolExecutor
+import asyncio
+from pieces import forget
+
+asyncio.run(forget({names.SPANS_PER_PLACE + 5}))
+space = {{"ThreadPoolExecutor": ThreadPoolExecutor}}
+exec("\\n".join(f"def place{{number}}(): return ThreadPoolExecutor(1)" for number in range({places})), space)
+kept = [space[f"place{{number}}"]() for number in range({places})]
+for pool in kept:
+    pool.submit(int).result()
+""")
+    found = service.received()
+    assert len(found.named("leak asyncio.task")) == names.SPANS_PER_PLACE
+    assert len(found.named("leak thread_pool")) == places
+    assert len(found.named(names.SHUTDOWN_SPAN)[0].links) == names.LINKS
+    points = found.points(names.FINDINGS)
+    assert points["pieces.forgotten", "lost_task", "asyncio.task"] == names.SPANS_PER_PLACE + 5
+    assert sum(points.values()) == names.SPANS_PER_PLACE + 5 + places

@@ -109,7 +109,7 @@ os.kill(os.getpid(), int(sys.argv[1]))
 time.sleep(100)
 """
     service.run(app, str(int(signum)), options=("--budget", "100"), status=-signum)
-    assert service.received().points(names.FINDINGS) == {("pieces.pools", "not_shut_down", "thread_pool"): 1}
+    assert service.received().points(names.FINDINGS) == {("pieces.pool", "not_shut_down", "thread_pool"): 1}
 
 
 def test_the_console_is_not_the_programs_output(python: Callable[..., Any], program: Callable[..., Path]) -> None:

@@ -32,10 +32,13 @@ def until_sent() -> None:
 
 
 def pools(number: int) -> list[ThreadPoolExecutor]:
-    """Make pools, each with a thread, that nobody shuts down."""
-    made = [ThreadPoolExecutor(1) for _ in range(number)]
-    for pool in made:
-        pool.submit(int).result()
+    """Make pools that nobody shuts down."""
+    return [pool() for _ in range(number)]
+
+
+def pool() -> ThreadPoolExecutor:
+    made = ThreadPoolExecutor(1)
+    made.submit(int).result()
     return made
 
 
@@ -123,6 +126,7 @@ def note_waits(path: str) -> None:
                 "at": at - begin,
                 "ready": timeout,
                 "took": time.monotonic() - at,
+                "until": time.monotonic(),
                 "imports": self.patience._import_seconds,
                 "released": released,
             }
