@@ -155,14 +155,14 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the page there")
     options = parser.parse_args()
     load = " ".join(f"{one:.1f}" for one in os.getloadavg())
+    machine = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load {load} at the start"
     text = "\n".join(
         [
             "# What telemetry adds to the end of a program",
             "",
             (__doc__ or "").split("\n\n")[2].strip().replace("\n", " ").replace("  ", " ").replace("``", "`"),
             "",
-            f"Medians of {options.rounds} pairs, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load {load} at the start:"
-            " on a busy machine everything here takes longer.",
+            f"Medians of {options.rounds} pairs ({machine}): on a busy machine everything here takes longer.",
             "",
             *measure(options.rounds),
             "",

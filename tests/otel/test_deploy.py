@@ -68,7 +68,9 @@ def filled(demo: Any, free_ports: Callable[[int], list[int]], tmp_path_factory: 
 
 
 @pytest.fixture(scope="module")
-def also_forced(filled: Any, demo: Any, tmp_path_factory: pytest.TempPathFactory, environment: Callable[..., dict[str, str]]) -> Any:
+def also_forced(
+    filled: Any, demo: Any, tmp_path_factory: pytest.TempPathFactory, environment: Callable[..., dict[str, str]]
+) -> Any:
     """Return the same, with what the demo has none of."""
     app = tmp_path_factory.mktemp("forced") / "stubborn.py"
     app.write_text(FORCED, encoding="utf-8")
@@ -238,7 +240,7 @@ def test_the_page_in_front_of_a_store_that_has_none(filled: Any, monkeypatch: py
         (shown,) = json.loads(got("/vmui/custom-dashboards"))["dashboardsSettings"]
         assert shown["title"] == "leakagent"
         assert json.loads(got("/api/v1/query", b"query=vector(7)"))["data"]["result"][0]["value"][1] == "7"
-        with pytest.raises(urllib.error.HTTPError, match="400|422"):
+        with pytest.raises(urllib.error.HTTPError, match=r"400|422"):
             got("/api/v1/query", b"query=sum(")
 
 

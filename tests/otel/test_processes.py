@@ -109,9 +109,7 @@ def test_what_runs_no_exit_handler_sends_its_numbers_first(
     ends = len(wanted) - 1
     found = service.received(
         lambda got: (
-            pools_made(got) == wanted
-            and len(got.named("leak asyncio.task")) >= 2
-            and len(got.named(names.SHUTDOWN_SPAN)) >= ends
+            pools_made(got) == wanted and len(got.named("leak asyncio.task")) >= 2 and len(got.named(names.SHUTDOWN_SPAN)) >= ends
         )
     )
     assert len(found.named("leak asyncio.task")) == 2

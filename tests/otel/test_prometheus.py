@@ -39,7 +39,11 @@ asyncio.run(main())
 
 @pytest.fixture
 def served(
-    port: int, program: Callable[..., Path], environment: Callable[..., dict[str, str]], until: Callable[..., None], tmp_path: Path
+    port: int,
+    program: Callable[..., Path],
+    environment: Callable[..., dict[str, str]],
+    until: Callable[..., None],
+    tmp_path: Path,
 ) -> Iterator[subprocess.Popen[str]]:
     """Start a program that Prometheus can ask, and end it by closing its input."""
     env = environment({"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)})

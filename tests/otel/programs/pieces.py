@@ -120,14 +120,14 @@ def note_waits(path: str) -> None:
             self.patience = patience
 
         def acquire(self, timeout: float) -> bool:
-            at = time.monotonic()
+            at, imports = time.monotonic(), self.patience._import_seconds
             released = self.lock.acquire(timeout=timeout)
             phase = {
                 "at": at - begin,
                 "ready": timeout,
                 "took": time.monotonic() - at,
                 "until": time.monotonic(),
-                "imports": self.patience._import_seconds,
+                "imports": imports,
                 "released": released,
             }
             with open(path, "a", encoding="utf-8") as file:
