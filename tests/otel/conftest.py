@@ -71,19 +71,27 @@ class Received:
 
     """
 
-    def __init__(self, requests: list[Any], service: str) -> None:
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._read = 0
         self.metrics: dict[str, dict[str, Any]] = {}
         self.spans: list[Any] = []
         self.events: list[Any] = []
         self.scopes: set[tuple[str, str, str]] = set()
         self.others: list[str] = []
-        for request in requests:
+
+    def read(self, requests: list[Any]) -> Received:
+        """Take what is new among all that has arrived from anybody."""
+        new = requests[self._read :]
+        self._read += len(new)
+        for request in new:
             resources, scopes = PARTS[type(request)]
             for part in getattr(request, resources):
                 resource = attributes_of(part.resource)
-                if resource.get("service.name") == service:
+                if resource.get("service.name") == self._service:
                     for scope in getattr(part, scopes):
                         self._take(scope, str(resource.get("service.instance.id")))
+        return self
 
     def _take(self, scope: Any, instance: str) -> None:
         found = [*getattr(scope, "metrics", ()), *getattr(scope, "spans", ())]
@@ -129,6 +137,7 @@ class Collector:
     def __init__(self, ports: dict[str, int], requests: list[Any]) -> None:
         self.ports = ports
         self._requests = requests
+        self._services: dict[str, Received] = {}
 
     def variables(self, protocol: str, service: str) -> dict[str, str]:
         """Return the environment that sends to it; the end may take long on a slow machine."""
@@ -142,7 +151,7 @@ class Collector:
 
     def received(self, service: str) -> Received:
         """Return what has arrived."""
-        return Received(self._requests[:], service)
+        return self._services.setdefault(service, Received(service)).read(self._requests)
 
 
 def free_port() -> int:

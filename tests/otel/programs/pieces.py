@@ -53,14 +53,17 @@ class Waits:
 
 
 async def forget(number: int) -> None:
-    """Forget tasks, and have them collected."""
+    """Forget tasks, and have them collected; a call of the collector does nothing while another thread is at it."""
     import asyncio
     import gc
+
+    from leakagent import agent
 
     for _ in range(number):
         forgotten()
     await asyncio.sleep(0)
-    gc.collect()
+    tasks = agent.current().parts["asyncio"]
+    wait_until(lambda: gc.collect() >= 0 and len(tasks.lost) >= number)
 
 
 def forgotten() -> None:
