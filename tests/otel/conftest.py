@@ -140,13 +140,14 @@ class Collector:
         self._services: dict[str, Received] = {}
 
     def variables(self, protocol: str, service: str) -> dict[str, str]:
-        """Return the environment that sends to it; the end may take long on a slow machine."""
+        """Return the environment that sends to it; the end, and each wait of a program, may take long on a slow machine."""
         port = self.ports["grpc" if protocol == "grpc" else "http"]
         return {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             "OTEL_SERVICE_NAME": service,
             "LEAKAGENT_OTEL_WAIT": "100",
+            "LEAKAGENT_STALLED_AFTER": "3600",
         }
 
     def received(self, service: str) -> Received:

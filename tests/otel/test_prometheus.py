@@ -46,7 +46,9 @@ def served(
     tmp_path: Path,
 ) -> Iterator[subprocess.Popen[str]]:
     """Start a program that Prometheus can ask, and end it by closing its input."""
-    env = environment({"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)})
+    env = environment(
+        {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": str(port), "LEAKAGENT_STALLED_AFTER": "3600"}
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "leakagent", program(APP)],
         env=env,
