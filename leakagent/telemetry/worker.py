@@ -55,9 +55,12 @@ def _before_fork() -> None:
 
 
 class _Turn:
-    """One run of the thread: ``bell`` is kept locked and released to wake it; it releases ``loaded``, ``sent`` and ``ended``."""
+    """One run of the thread: ``bell`` is kept locked and released to wake it; it releases ``loaded``, ``sent`` and ``ended``.
 
-    __slots__ = ("bell", "ended", "loaded", "must_send", "native_id", "sent")
+    What it is woken for is set before: ``must_send``, or ``over``.  A ring may come when it was heeded already, and means nothing then.
+    """
+
+    __slots__ = ("bell", "ended", "loaded", "must_send", "native_id", "over", "sent")
 
     def __init__(self) -> None:
         self.bell = _thread.allocate_lock()
@@ -65,6 +68,7 @@ class _Turn:
         self.loaded = _thread.allocate_lock()
         self.sent = _thread.allocate_lock()
         self.must_send = False
+        self.over = False
         self.bell.acquire()
         self.sent.acquire()
         self.ended.acquire()
@@ -134,13 +138,13 @@ class Telemetry:
             rung = False
             while not rung and _starting():
                 rung = turn.bell.acquire(timeout=0.005)
-            if rung and self._last is None and not turn.must_send:
+            if rung and turn.over and self._last is None and not turn.must_send:
                 return
             self._patience.import_begins()
             self._load()
             self._patience.import_ends()
             turn.loaded.release()
-            self._send_until_rung(turn, rung=rung)
+            self._send_until_over(turn, rung=rung)
             if self._last is not None:
                 self._undelivered = self._send(*self._last)
         except Exception as error:  # noqa: BLE001 - the program must never see it
@@ -158,16 +162,19 @@ class Telemetry:
             if turn.must_send:
                 turn.sent.release()
 
-    def _send_until_rung(self, turn: _Turn, *, rung: bool) -> None:
-        while not rung or turn.must_send:
+    def _send_until_over(self, turn: _Turn, *, rung: bool) -> None:
+        while not (rung and turn.over and not turn.must_send):
             # psutil's import asks for the name of its thread, as each line of a log does.
             interpreter.remove_stand_in()
             rung = rung or self._pause(turn)
-            if turn.must_send or (not rung and self._last is None):
-                self._undelivered = self._send(self.numbers.findings(), None, now=turn.must_send)
-            if turn.must_send:
-                turn.must_send = rung = False
+            # Before anything is read: who asks in the middle of an export wants another one.
+            asked = turn.must_send
+            if asked or (not rung and self._last is None):
+                self._undelivered = self._send(self.numbers.findings(), None, now=asked)
+            if asked:
+                turn.must_send = False
                 turn.sent.release()
+            rung = rung and turn.over
 
     def _pause(self, turn: _Turn) -> bool:
         """Wait until it is time to send, and say whether the bell was rung."""
@@ -258,6 +265,7 @@ class Telemetry:
         if turn is None:
             self._undelivered = ["the last report (no thread can be started)"]
         else:
+            turn.over = True
             self._ring(turn)
             if not self._patience.wait(turn.ended):
                 self._given_up = True
@@ -278,6 +286,7 @@ class Telemetry:
         if turn is None:
             self._undelivered = ["the last numbers (no thread can be started)"]
         elif turn.ended.locked() and turn.native_id != _thread.get_native_id():
+            turn.sent.acquire(blocking=False)  # of one that was given up
             turn.must_send = True
             self._ring(turn)
             if not self._patience.wait(turn.sent, teardown=False):
@@ -296,6 +305,7 @@ class Telemetry:
         self._unwatch()
         turn, self._turn = self._turn, None
         if turn is not None:
+            turn.over = True
             self._ring(turn)
             turn.ended.acquire(timeout=FORK_SECONDS)
         if self._endpoint is not None:
@@ -307,10 +317,12 @@ class Telemetry:
         turn = self._turn
         if turn is None:
             return True
+        turn.over = True
         self._ring(turn)
         end = time.monotonic() + seconds
         if not turn.ended.acquire(timeout=seconds):
             if turn.bell.acquire(blocking=False):
+                turn.over = False
                 return False
             turn.ended.acquire(timeout=seconds)
         self._turn = None

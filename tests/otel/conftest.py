@@ -190,7 +190,7 @@ class Receiver:
 
         Args:
             status: What it answers.
-            taken: Called after each answer.
+            taken: Called before each answer.
 
         """
         self.requests: list[Any] = []
@@ -204,12 +204,12 @@ class Receiver:
                     body = gzip.decompress(body)
                 receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
                 receiver.requests.append(MESSAGES[self.path.rpartition("/")[2]].FromString(body))
+                if taken is not None:
+                    taken(receiver)
                 self.send_response(status)
                 self.send_header("Content-Type", "application/x-protobuf")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
-                if taken is not None:
-                    taken(receiver)
 
             def log_message(self, *_arguments: object) -> None:
                 pass

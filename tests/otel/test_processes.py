@@ -152,6 +152,48 @@ def test_os_exit_does_not_wait_for_a_collector_that_hangs(python: Callable[..., 
     assert line == f"leakagent: telemetry was not delivered to {endpoint} within 1 s: the last numbers (no answer)"
 
 
+def test_os_exit_in_the_middle_of_an_export_sends_what_came_after_it(
+    receive: Callable[..., Any],
+    until: Callable[..., None],
+    python: Callable[..., Any],
+    program: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    def taken(receiver: Any) -> None:
+        if len(receiver.requests) == 1:
+            (tmp_path / "held").touch()
+            until((tmp_path / "rung").exists, "the program is about to end")
+
+    app = program("""
+import asyncio, os
+from leakagent import agent
+from pieces import forget, wait_until
+
+telemetry = agent.current().telemetry
+ring = telemetry._ring
+telemetry._ring = lambda turn: (ring(turn), open("rung", "w").close())
+wait_until(lambda: os.path.exists("held"))
+
+async def leave():
+    await forget(2)
+    os._exit(7)
+
+asyncio.run(leave())
+""")
+    receiver = receive(200, taken)
+    env = {**OFTEN, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.port}", "LEAKAGENT_OTEL_WAIT": "100"}
+    ran = python("-m", "leakagent", app, env=env)
+    assert (ran.returncode, ran.stderr) == (7, ""), ran
+    spans = [
+        span.name
+        for request in receiver.requests
+        for part in getattr(request, "resource_spans", ())
+        for scope in part.scope_spans
+        for span in scope.spans
+    ]
+    assert spans == ["leak asyncio.task"] * 2
+
+
 def test_leaks_are_seen_while_the_program_runs(
     protocol: str, service: Any, environment: Callable[..., dict[str, str]], program: Callable[..., Path], tmp_path: Path
 ) -> None:
