@@ -147,6 +147,7 @@ class Collector:
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             "OTEL_SERVICE_NAME": service,
             "LEAKAGENT_OTEL_WAIT": "100",
+            "LEAKAGENT_BUDGET": "100",
             "LEAKAGENT_STALLED_AFTER": "3600",
         }
 

@@ -108,7 +108,7 @@ kept = pools(1)
 os.kill(os.getpid(), int(sys.argv[1]))
 time.sleep(100)
 """
-    service.run(app, str(int(signum)), options=("--budget", "100"), status=-signum)
+    service.run(app, str(int(signum)), status=-signum)
     assert service.received().points(names.FINDINGS) == {("pieces.pool", "not_shut_down", "thread_pool"): 1}
 
 
