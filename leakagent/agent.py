@@ -475,8 +475,7 @@ class Agent:
     def before_workers_join(self) -> None:
         """Wait for the workers of executors, in place of Python, which would wait for stuck ones for ever."""
         self.signals.main_has_ended = True
-        if self.telemetry is not None and self.is_active():
-            guard.call("telemetry", self.telemetry.await_loading)
+        self._prepare_telemetry()
         # Before anything is loaded: in the meantime jobs would be accepted that Python alone would refuse.
         self._at_the_end(self._wait_for_workers)
 
@@ -496,8 +495,13 @@ class Agent:
     def before_join(self) -> None:
         """Prepare the join of the other threads; in a child of multiprocessing, which has no exit handlers, end as well."""
         self._main_ended = self.signals.main_has_ended = True
+        self._prepare_telemetry()
         if not self._has_nothing_to_end():
             self._at_the_end(lambda: self.ending().before_join(self.last if interpreter.is_multiprocessing_child() else None))
+
+    def _prepare_telemetry(self) -> None:
+        if self.telemetry is not None and self.is_active():
+            guard.call("telemetry", self.telemetry.prepare)
 
     def _has_nothing_to_end(self) -> bool:
         """Say whether this is a child that has made nothing: most are, and their end takes no longer than without the agent."""

@@ -132,7 +132,7 @@ def program(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture(name="environment")
+@pytest.fixture(name="environment", scope="session")
 def environment_fixture() -> Callable[..., dict[str, str]]:
     """Return an environment without anything that changes Python or the agent: see `clean_environment`."""
     return clean_environment

@@ -419,6 +419,20 @@ def started_threads() -> list[Thread]:
     return [thread for thread in threading.enumerate() if thread is not main and not isinstance(thread, dummy)]
 
 
+def remove_stand_in() -> None:
+    """Take the calling thread off the list of `threading`, where it stands since somebody has asked for its name.
+
+    `threading.current_thread` makes a ``_DummyThread`` for a thread of others that asks, and lists it until the thread has ended (before
+    3.13: for good).
+    """
+    threading: Any = sys.modules.get("threading")
+    listed, lock = getattr(threading, "_active", None), getattr(threading, "_active_limbo_lock", None)
+    if listed is not None and lock is not None and _thread.get_ident() in listed:
+        with lock:
+            if isinstance(listed.get(_thread.get_ident()), getattr(threading, "_DummyThread", ())):
+                del listed[_thread.get_ident()]
+
+
 def code_of_thread(thread: Thread) -> CodeType | None:
     """Return the code that a running thread was made to run, or None: its target, or the ``run`` of its class."""
     called = getattr(thread, "_target", None)
@@ -1029,6 +1043,7 @@ def private_names() -> dict[str, bool]:
             "threading._register_atexit": hasattr(threading, "_register_atexit"),
             "threading._shutdown_locks or _thread_shutdown": hasattr(threading, "_shutdown_locks")
             or hasattr(threading, "_thread_shutdown"),
+            "threading._active": hasattr(threading, "_active") and hasattr(threading, "_active_limbo_lock"),
             "concurrent.futures.thread._threads_queues": hasattr(futures_thread, "_threads_queues"),
             "ThreadPoolExecutor._work_queue": hasattr(pool, "_work_queue"),
             "ThreadPoolExecutor._threads": hasattr(pool, "_threads"),

@@ -295,19 +295,18 @@ class _Outlets:
 class Pipeline:
     """Providers and exporters of the agent's own."""
 
-    def __init__(self, wanted: Wanted, numbers: Numbers, timeout: float | None = None, *, forked: bool = False) -> None:
+    def __init__(self, wanted: Wanted, numbers: Numbers, *, forked: bool = False) -> None:
         """Build what is wanted.
 
         Args:
             wanted: What the variables ask for.
             numbers: Where the metrics come from.
-            timeout: Seconds for one export, or None for what the variables say.
             forked: This process was forked from one that may have told who it is.
 
         """
         self._quiet = Quiet()
         self._spans = Spans()
-        exporters = {signal: _exporters(signal, protocols, timeout) for signal, protocols in wanted.exporters.items()}
+        exporters = {signal: _exporters(signal, protocols) for signal, protocols in wanted.exporters.items()}
         resource = _resource(forked=forked)
         self._readers = [_Reader(exporter) for exporter in exporters.get(METRICS, ())]
         self._registry: Any = None
@@ -392,14 +391,13 @@ class Pipeline:
         return self._event_outlets.send(self._quiet)
 
 
-def _exporters(signal: str, protocols: tuple[str, ...], timeout: float | None) -> list[Any]:
+def _exporters(signal: str, protocols: tuple[str, ...]) -> list[Any]:
     found = []
     for protocol in protocols:
         # A missing one was told when it was loaded.
         with suppress(MissingError):
             if protocol != PROMETHEUS:
-                made = exporter_class(signal, protocol)
-                found.append(made(timeout=timeout) if timeout is not None and protocol != CONSOLE else made())
+                found.append(exporter_class(signal, protocol)())
     return found
 
 

@@ -4,7 +4,8 @@ The problem.  Whatever is done in the program's own threads delays it: loading t
 export to a dead collector a minute.  At the end somebody has to wait for the last report, but not for ever.
 
 What we do.  One thread of the C level interface (the program sees it in no list), which loads the SDK as soon as `site` is done, sends
-every ``OTEL_METRIC_EXPORT_INTERVAL``, and once more at the end.  The main thread waits for that with one deadline for everything.
+every ``OTEL_METRIC_EXPORT_INTERVAL``, and once more at the end.  The main thread waits for that with one allowance for everything
+(`leakagent.telemetry.patience`), and does nothing of it itself: what it would import, resolve or send could not be given up.
 Before a fork the thread is ended, or, in the middle of an export, left alone; a child has a pipeline and numbers of its own.  In the parent it is
 started again at the next collection, since Python counts the threads right after the fork (3.12 and newer warn).
 
@@ -27,7 +28,7 @@ import time
 from leakagent import guard
 from leakagent.shutdown import interpreter
 
-from .wanted import GRPC, LOGS
+from .patience import Patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,9 +55,12 @@ def _before_fork() -> None:
 
 
 class _Turn:
-    """One run of the thread: ``bell`` is kept locked and released to wake it; it releases ``loaded``, ``sent`` and ``ended``."""
+    """One run of the thread: ``bell`` is kept locked and released to wake it; it releases ``loaded``, ``sent`` and ``ended``.
 
-    __slots__ = ("bell", "ended", "loaded", "must_send", "native_id", "sent")
+    What it is woken for is set before: ``must_send``, or ``over``.  A ring may come when it was heeded already, and means nothing then.
+    """
+
+    __slots__ = ("bell", "ended", "loaded", "must_send", "native_id", "over", "sent")
 
     def __init__(self) -> None:
         self.bell = _thread.allocate_lock()
@@ -64,6 +68,7 @@ class _Turn:
         self.loaded = _thread.allocate_lock()
         self.sent = _thread.allocate_lock()
         self.must_send = False
+        self.over = False
         self.bell.acquire()
         self.sent.acquire()
         self.ended.acquire()
@@ -91,7 +96,7 @@ class Telemetry:
         self._pipeline: Any = None
         self._endpoint: Endpoint | None = None
         self._forked = False
-        self._left = seconds
+        self._patience = Patience(seconds)
         self._off = False
         self._turn: _Turn | None = None
         self._last: tuple[list[Finding], Report] | None = None
@@ -119,7 +124,7 @@ class Telemetry:
         self._turn = turn = _Turn()
         try:
             _thread.start_new_thread(self._run, (turn,))
-        except RuntimeError:  # 3.12 starts none when the main thread has ended
+        except RuntimeError:  # 3.12 starts none when the exit handlers run
             self._turn = None
 
     # -- in the thread -----------------------------------------------------------------------------------------------
@@ -133,11 +138,13 @@ class Telemetry:
             rung = False
             while not rung and _starting():
                 rung = turn.bell.acquire(timeout=0.005)
-            if rung and self._last is None and not turn.must_send:
+            if rung and turn.over and self._last is None and not turn.must_send:
                 return
+            self._patience.import_begins()
             self._load()
+            self._patience.import_ends()
             turn.loaded.release()
-            self._send_until_rung(turn, rung=rung)
+            self._send_until_over(turn, rung=rung)
             if self._last is not None:
                 self._undelivered = self._send(*self._last)
         except Exception as error:  # noqa: BLE001 - the program must never see it
@@ -146,21 +153,28 @@ class Telemetry:
             else:
                 guard.failed("telemetry", error)
         finally:
+            self._patience.import_ends()
             if turn.loaded.locked():
                 turn.loaded.release()
             self.numbers.registry.own.discard(_thread.get_ident())
+            interpreter.remove_stand_in()
             turn.ended.release()
             if turn.must_send:
                 turn.sent.release()
 
-    def _send_until_rung(self, turn: _Turn, *, rung: bool) -> None:
-        while not rung or turn.must_send:
+    def _send_until_over(self, turn: _Turn, *, rung: bool) -> None:
+        while not (rung and turn.over and not turn.must_send):
+            # psutil's import asks for the name of its thread, as each line of a log does.
+            interpreter.remove_stand_in()
             rung = rung or self._pause(turn)
-            if turn.must_send or (not rung and self._last is None):
-                self._undelivered = self._send(self.numbers.findings(), None, now=turn.must_send)
-            if turn.must_send:
-                turn.must_send = rung = False
+            # Before anything is read: who asks in the middle of an export wants another one.
+            asked = turn.must_send
+            if asked or (not rung and self._last is None):
+                self._undelivered = self._send(self.numbers.findings(), None, now=asked)
+            if asked:
+                turn.must_send = False
                 turn.sent.release()
+            rung = rung and turn.over
 
     def _pause(self, turn: _Turn) -> bool:
         """Wait until it is time to send, and say whether the bell was rung."""
@@ -209,34 +223,36 @@ class Telemetry:
                 f"no metrics are served: {host} port {port} can't be listened on ({reason}): see OTEL_EXPORTER_PROMETHEUS_PORT"
             )
 
-    def _build(self, timeout: float | None = None) -> None:
+    def _build(self) -> None:
         if self._pipeline is None and self.wanted is not None:
             from . import sdk
 
-            self._pipeline = sdk.Pipeline(self.wanted, self.numbers, timeout, forked=self._forked)
+            self._pipeline = sdk.Pipeline(self.wanted, self.numbers, forked=self._forked)
 
-    def _send(
-        self, findings: list[Finding], report: Report | None, timeout: float | None = None, *, now: bool = False
-    ) -> list[str]:
-        self._build(timeout)
+    def _send(self, findings: list[Finding], report: Report | None, *, now: bool = False) -> list[str]:
+        self._build()
         self.numbers.ended = report
         self.numbers.final = findings if report is not None else None
         return list(self._pipeline.send(findings, report, now=now))
 
     # -- the end, in the main thread ---------------------------------------------------------------------------------
 
-    def await_loading(self) -> None:
-        """Wait until everything is imported, before pools are told to end: gRPC's exporter and the Logs API use one while they are."""
-        turn = self._turn
-        uses_pool = self._logs if self.wanted is None else GRPC in self.wanted.pushed or LOGS in self.wanted.exporters
-        if turn is None or not uses_pool:
+    def prepare(self) -> None:
+        """See to it that the last report can be sent; called when the main thread has ended, before pools are told to end.
+
+        The thread that a fork has ended is started again as long as there can be new ones.  Everything has to be imported first: gRPC's
+        exporter and the Logs API use a pool while they are, and an import beside the exit's own work would slow that down.
+        """
+        if self._last is not None or self._off:
             return
-        begin = time.monotonic()
-        if turn.loaded.acquire(timeout=self._left):
-            turn.loaded.release()
-        else:
-            self._given_up = True
-        self._left -= time.monotonic() - begin
+        if self._turn is None:
+            self._start()
+        turn = self._turn
+        if turn is not None and turn.ended.locked():
+            if self._patience.wait(turn.loaded):
+                turn.loaded.release()
+            else:
+                self._given_up = True
 
     def finish(self, findings: list[Finding], report: Report) -> None:
         """Have everything sent, wait for it, and say what could not be delivered."""
@@ -246,13 +262,14 @@ class Telemetry:
         if self._turn is None:
             self._start()
         turn = self._turn
-        if turn is not None:
-            self._ring(turn)
+        if turn is None:
+            self._undelivered = ["the last report (no thread can be started)"]
         else:
-            self._undelivered = self._send_here(findings, report)
-        if turn is not None and not turn.ended.acquire(timeout=max(0.0, self._left)):
-            self._given_up = True
-            self._undelivered = ["the last report (no answer)"]
+            turn.over = True
+            self._ring(turn)
+            if not self._patience.wait(turn.ended):
+                self._given_up = True
+                self._undelivered = ["the last report (no answer)"]
         self._say_undelivered()
 
     def flush(self) -> None:
@@ -265,22 +282,16 @@ class Telemetry:
             return
         if self._turn is None:
             self._start()
-        turn, begin = self._turn, time.monotonic()
+        turn = self._turn
         if turn is None:
-            self._undelivered = self._send_here(self.numbers.findings(), None)
+            self._undelivered = ["the last numbers (no thread can be started)"]
         elif turn.ended.locked() and turn.native_id != _thread.get_native_id():
+            turn.sent.acquire(blocking=False)  # of one that was given up
             turn.must_send = True
             self._ring(turn)
-            if not turn.sent.acquire(timeout=max(0.0, self._left)):
+            if not self._patience.wait(turn.sent, teardown=False):
                 self._undelivered = ["the last numbers (no answer)"]
-        self._left -= time.monotonic() - begin
         self._say_undelivered()
-
-    def _send_here(self, findings: list[Finding], report: Report | None) -> list[str]:
-        """Send without the thread, which can't be started any more: the exporters have to keep the time."""
-        self._pipeline = None if self.wanted is not None else self._pipeline
-        share = max(0.001, self._left) / max(1, len(self.wanted.pushed) if self.wanted is not None else 1)
-        return self._send(findings, report, share, now=True)
 
     def _say_undelivered(self) -> None:
         if self._undelivered:
@@ -294,6 +305,7 @@ class Telemetry:
         self._unwatch()
         turn, self._turn = self._turn, None
         if turn is not None:
+            turn.over = True
             self._ring(turn)
             turn.ended.acquire(timeout=FORK_SECONDS)
         if self._endpoint is not None:
@@ -305,10 +317,12 @@ class Telemetry:
         turn = self._turn
         if turn is None:
             return True
+        turn.over = True
         self._ring(turn)
         end = time.monotonic() + seconds
         if not turn.ended.acquire(timeout=seconds):
             if turn.bell.acquire(blocking=False):
+                turn.over = False
                 return False
             turn.ended.acquire(timeout=seconds)
         self._turn = None
@@ -342,7 +356,7 @@ class Telemetry:
         if self._endpoint is not None:
             self._endpoint.close()
             self._endpoint = None
-        self._left = self.seconds
+        self._patience = self._patience.renewed()
         self._given_up = False
         self._last = None
         self._undelivered = []

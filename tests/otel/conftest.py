@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import os
+import json
 import shutil
 import socket
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +17,13 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from leakagent.telemetry import names
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+#: Stands beside every program under test.
+PIECES = Path(__file__).parent / "programs" / "pieces.py"
 
 CONFIG = """
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{grpc}"}}, http: {{endpoint: "127.0.0.1:{http}"}}}}}}}}
@@ -43,6 +48,9 @@ def attributes_of(owner: Any) -> dict[str, Any]:
     return {pair.key: value_of(pair.value) for pair in owner.attributes}
 
 
+#: Last part of the path -> what is sent there.
+MESSAGES = {"metrics": ExportMetricsServiceRequest, "traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
+
 #: Message -> its list of resources, and in each the list of scopes.
 PARTS = {
     ExportMetricsServiceRequest: ("resource_metrics", "scope_metrics"),
@@ -63,19 +71,27 @@ class Received:
 
     """
 
-    def __init__(self, requests: list[Any], service: str) -> None:
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._read = 0
         self.metrics: dict[str, dict[str, Any]] = {}
         self.spans: list[Any] = []
         self.events: list[Any] = []
         self.scopes: set[tuple[str, str, str]] = set()
         self.others: list[str] = []
-        for request in requests:
+
+    def read(self, requests: list[Any]) -> Received:
+        """Take what is new among all that has arrived from anybody."""
+        new = requests[self._read :]
+        self._read += len(new)
+        for request in new:
             resources, scopes = PARTS[type(request)]
             for part in getattr(request, resources):
                 resource = attributes_of(part.resource)
-                if resource.get("service.name") == service:
+                if resource.get("service.name") == self._service:
                     for scope in getattr(part, scopes):
                         self._take(scope, str(resource.get("service.instance.id")))
+        return self
 
     def _take(self, scope: Any, instance: str) -> None:
         found = [*getattr(scope, "metrics", ()), *getattr(scope, "spans", ())]
@@ -121,20 +137,23 @@ class Collector:
     def __init__(self, ports: dict[str, int], requests: list[Any]) -> None:
         self.ports = ports
         self._requests = requests
+        self._services: dict[str, Received] = {}
 
     def variables(self, protocol: str, service: str) -> dict[str, str]:
-        """Return the environment that sends to it; the end may take long on a slow machine."""
+        """Return the environment that sends to it; the end, and each wait of a program, may take long on a slow machine."""
         port = self.ports["grpc" if protocol == "grpc" else "http"]
         return {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             "OTEL_SERVICE_NAME": service,
             "LEAKAGENT_OTEL_WAIT": "100",
+            "LEAKAGENT_BUDGET": "100",
+            "LEAKAGENT_STALLED_AFTER": "3600",
         }
 
     def received(self, service: str) -> Received:
         """Return what has arrived."""
-        return Received(self._requests[:], service)
+        return self._services.setdefault(service, Received(service)).read(self._requests)
 
 
 def free_port() -> int:
@@ -149,17 +168,6 @@ def free_ports() -> Callable[[int], list[int]]:
     return lambda number: [free_port() for _ in range(number)]
 
 
-@pytest.fixture(scope="session")
-def clean() -> Callable[..., dict[str, str]]:
-    """Return an environment without anything that changes Python, the agent or telemetry, plus what is given."""
-
-    def made(extra: dict[str, str]) -> dict[str, str]:
-        dropped = ("LEAKAGENT", "_LEAKAGENT", "OTEL_", "PYTHON", "COVERAGE")
-        return {**{key: value for key, value in os.environ.items() if not key.startswith(dropped)}, **extra}
-
-    return made
-
-
 def accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -168,43 +176,80 @@ def accepts(port: int) -> bool:
     return True
 
 
+class Receiver:
+    """Takes OTLP by HTTP.
+
+    Attributes:
+        port: Where it listens.
+        requests: What has arrived.
+        headers: Those of each request, names in lower case.
+
+    """
+
+    def __init__(self, status: int = 200, taken: Callable[[Receiver], None] | None = None) -> None:
+        """Start it.
+
+        Args:
+            status: What it answers.
+            taken: Called before each answer.
+
+        """
+        self.requests: list[Any] = []
+        self.headers: list[dict[str, str]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
+                receiver.requests.append(MESSAGES[self.path.rpartition("/")[2]].FromString(body))
+                if taken is not None:
+                    taken(receiver)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/x-protobuf")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receive() -> Iterator[Callable[..., Receiver]]:
+    """Start receivers: see `Receiver`."""
+    started: list[Receiver] = []
+
+    def start(*arguments: Any) -> Receiver:
+        started.append(Receiver(*arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
 @pytest.fixture(scope="session")
-def sink() -> Iterator[tuple[int, list[Any]]]:
-    """Accept what the Collector passes on."""
-    requests: list[Any] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            made = {"metrics": ExportMetricsServiceRequest, "traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
-            requests.append(made[self.path.rpartition("/")[2]].FromString(body))
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield server.server_address[1], requests
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="session")
-def collector(sink: tuple[int, list[Any]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """Start a Collector that passes everything on to the sink."""
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """Start a Collector that passes everything on to a receiver."""
     binary = shutil.which("otelcol")
     assert binary, "there is no otelcol on the PATH: see tests/otel in .ci/test.py"
     folder: Path = tmp_path_factory.mktemp("collector")
     ports = {"grpc": free_port(), "http": free_port()}
-    (folder / "config.yaml").write_text(CONFIG.format(sink=sink[0], **ports), encoding="utf-8")
+    sink = Receiver()
+    (folder / "config.yaml").write_text(CONFIG.format(sink=sink.port, **ports), encoding="utf-8")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([binary, "--config", folder / "config.yaml"], stdout=log, stderr=log)
     try:
@@ -212,10 +257,11 @@ def collector(sink: tuple[int, list[Any]], tmp_path_factory: pytest.TempPathFact
         while not all(map(accepts, ports.values())):
             assert process.poll() is None, (folder / "log").read_text(encoding="utf-8")
             deadline.wait(0.05)
-        yield Collector(ports, sink[1])
+        yield Collector(ports, sink.requests)
     finally:
         process.terminate()
         process.wait(60)
+        sink.close()
 
 
 @pytest.fixture(params=PROTOCOLS)
@@ -225,17 +271,79 @@ def protocol(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def service(request: pytest.FixtureRequest) -> str:
-    """A service of the test's own."""
-    return str(request.node.name)
+def program(program: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Write a program as every test does, with `PIECES` beside it."""
+    (tmp_path / PIECES.name).write_bytes(PIECES.read_bytes())
+    return program
+
+
+class Service:
+    """A program under leakagent that sends to the Collector, and what has arrived from it.
+
+    Attributes:
+        name: Its name, the test's own.
+        variables: Its environment.
+
+    """
+
+    def __init__(
+        self, name: str, protocol: str, collector: Collector, tools: tuple[Callable[..., Any], ...], folder: Path
+    ) -> None:
+        """Send by a protocol; the tools are the fixtures ``python``, ``program`` and ``until``."""
+        self.name = name
+        self.variables = collector.variables(protocol, name)
+        self._collector = collector
+        self._python, self._program, self._until = tools
+        self._folder = folder
+
+    def run(
+        self,
+        text: str,
+        *arguments: str,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        status: int = 0,
+        out: str | None = None,
+    ) -> Any:
+        """Run the program to its end, which has to be its own, and telemetry has to be delivered.
+
+        Args:
+            text: What it does.
+            arguments: Its arguments.
+            options: Those of leakagent.
+            env: More variables.
+            status: Its exit status.
+            out: What it prints, if that is known.
+
+        """
+        # Newer Pythons warn that the program has threads when it forks.
+        command = ("-W", "ignore::DeprecationWarning", "-m", "leakagent", *options, self._program(text), *arguments)
+        ran = self._python(*command, env={**self.variables, **(env or {})})
+        assert ran.returncode == status, ran
+        assert out is None or ran.stdout == out, ran
+        assert "leakagent: telemetry" not in ran.stderr, ran
+        return ran
+
+    def received(self, condition: Callable[[Received], object] | None = None) -> Received:
+        """Return what has arrived as soon as that is so: by default its end, and its metrics."""
+        wanted = condition or (lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics)
+        self._until(lambda: wanted(self._collector.received(self.name)), f"the Collector passes it on: {self.name}")
+        return self._collector.received(self.name)
+
+    def report(self) -> dict[str, Any]:
+        """Return the agent's own report, which was asked for as ``json:report.json``."""
+        return dict(json.loads((self._folder / "report.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture
-def arrived(collector: Collector, until: Callable[..., None]) -> Callable[..., Received]:
-    """Wait until something has arrived from a service, and return all that has."""
-
-    def wait(service: str, condition: Callable[[Received], object]) -> Received:
-        until(lambda: condition(collector.received(service)), f"the Collector passes it on: {service}")
-        return collector.received(service)
-
-    return wait
+def service(
+    request: pytest.FixtureRequest,
+    collector: Collector,
+    python: Callable[..., Any],
+    program: Callable[..., Path],
+    until: Callable[..., None],
+    tmp_path: Path,
+) -> Service:
+    """Return a service of the test's own: by each protocol if it asks for ``protocol``, else by HTTP."""
+    protocol = request.getfixturevalue("protocol") if "protocol" in request.fixturenames else "http/protobuf"
+    return Service(request.node.name, protocol, collector, (python, program, until), tmp_path)

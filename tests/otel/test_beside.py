@@ -1,8 +1,7 @@
-"""Beside a program's own telemetry: its providers, `opentelemetry-instrument`, Logfire; their threads are never findings."""
+"""Beside a program's own telemetry: its providers, `opentelemetry-instrument`, Logfire, Phoenix; their threads are never findings."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,10 @@ if TYPE_CHECKING:
 #: One leak of the program's, in a span of its own provider, and a number of its own.
 LEAK = """
 from concurrent.futures import ThreadPoolExecutor
-from opentelemetry import metrics, trace
+from opentelemetry import trace
+from pieces import count_a_question
 
-metrics.get_meter("app").create_counter("app.questions").add(1)
+count_a_question()
 with trace.get_tracer("app").start_as_current_span("question") as span:
     pool = ThreadPoolExecutor(1)
     pool.submit(int).result()
@@ -28,36 +28,55 @@ with trace.get_tracer("app").start_as_current_span("question") as span:
 """
 
 OWN = """
-from opentelemetry import metrics, trace
-from opentelemetry.exporter.otlp.proto.{0}.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.{0}.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from pieces import own_telemetry
+tracers, meters = own_telemetry({!r}, export_interval_millis=50)
+"""
 
-tracers = TracerProvider()
-tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-trace.set_tracer_provider(tracers)
-meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter(), export_interval_millis=50)])
-metrics.set_meter_provider(meters)
+#: The same with logs, and nothing of it ends by itself: what is shut down takes no last report any more.
+OWN_UNTIL_THE_END = """
+from pieces import own_telemetry
+from opentelemetry._logs import set_logger_provider
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+own_telemetry(ends=False)
+loggers = LoggerProvider(shutdown_on_exit=False)
+loggers.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+set_logger_provider(loggers)
 """
 
 LOGFIRE = """
 import logfire
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.otlp.proto.{package}.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 processors = [BatchSpanProcessor(OTLPSpanExporter())]
 logfire.configure(send_to_logfire=False, console=False, additional_span_processors=processors)
 """
 
+#: As its documentation says; traces only, which is all that Phoenix takes.
+PHOENIX = """
+import os
+from phoenix.otel import register
 
-def only_the_pool(folder: Path) -> None:
+endpoint = os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] + ("" if "{package}" == "grpc" else "/v1/traces")
+register(endpoint=endpoint, protocol=os.environ["OTEL_EXPORTER_OTLP_PROTOCOL"], project_name="shop", batch=True, verbose=False)
+"""
+
+REPORT = ("--report", "json:report.json")
+
+
+def only_the_pool(service: Any) -> None:
     """Check that the report tells the program's pool and nothing of anybody's telemetry."""
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    report = service.report()
     assert [(one["kind"], one["site"]["file"]) for one in report["findings"]] == [("thread_pool", "app.py")], report
     assert report["agent"]["disabled"] in ([], {}), report
+
+
+def all_is_there(got: Any) -> bool:
+    """Say whether the end has arrived, and what the program sends itself."""
+    return bool(got.named(names.SHUTDOWN_SPAN) and got.metrics and "question" in got.others)
 
 
 def check(found: Any, trace_id: str) -> None:
@@ -67,36 +86,22 @@ def check(found: Any, trace_id: str) -> None:
     assert "question" in found.others
 
 
-def test_a_program_with_exporters_of_its_own_that_end_before_ours(
-    collector: Any,
-    protocol: str,
-    service: str,
-    arrived: Callable[..., Any],
-    python: Callable[..., Any],
-    program: Callable[..., Path],
-    tmp_path: Path,
-) -> None:
-    app = program(OWN.format("grpc" if protocol == "grpc" else "http") + LEAK + "tracers.shutdown()\nmeters.shutdown()\n")
-    ran = python("-m", "leakagent", "--report", "json:report.json", app, env=collector.variables(protocol, service))
-    assert (ran.returncode, ran.stderr) == (0, ""), ran
-    found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics and "question" in got.others)
+def test_a_program_with_exporters_of_its_own_that_end_before_ours(protocol: str, service: Any) -> None:
+    own = OWN.format("grpc" if protocol == "grpc" else "http")
+    ran = service.run(own + LEAK + "tracers.shutdown()\nmeters.shutdown()\n", options=REPORT)
+    assert ran.stderr == "", ran
+    found = service.received(all_is_there)
     check(found, ran.stdout.strip())
     assert "app.questions" in found.others
-    only_the_pool(tmp_path)
+    only_the_pool(service)
 
 
 def test_beside_opentelemetry_instrument(
-    collector: Any,
-    protocol: str,
-    service: str,
-    arrived: Callable[..., Any],
-    run: Callable[..., Any],
-    program: Callable[..., Path],
-    tmp_path: Path,
+    protocol: str, service: Any, run: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
 ) -> None:
     tool = os.path.join(os.path.dirname(sys.executable), "opentelemetry-instrument")
     env = {
-        **collector.variables(protocol, service),
+        **service.variables,
         "LEAKAGENT": "1",
         "LEAKAGENT_REPORT": "json:report.json",
         "OTEL_METRICS_EXPORTER": "otlp",
@@ -105,102 +110,54 @@ def test_beside_opentelemetry_instrument(
     }
     ran = run([tool, sys.executable, program(LEAK)], env=env, cwd=tmp_path)
     assert ran.returncode == 0, ran
-    found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics and "question" in got.others)
-    check(found, ran.stdout.split()[-1])
-    only_the_pool(tmp_path)
+    check(service.received(all_is_there), ran.stdout.split()[-1])
+    only_the_pool(service)
 
 
-def test_beside_logfire(
-    collector: Any,
-    service: str,
-    arrived: Callable[..., Any],
-    python: Callable[..., Any],
-    program: Callable[..., Path],
-    tmp_path: Path,
-) -> None:
-    app = program(LOGFIRE + LEAK)
-    env = collector.variables("http/protobuf", service)
-    ran = python("-m", "leakagent", "--report", "json:report.json", app, env=env)
-    assert ran.returncode == 0, ran
-    found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics and "question" in got.others)
-    check(found, ran.stdout.strip())
-    only_the_pool(tmp_path)
+@pytest.mark.parametrize("setup", [LOGFIRE, PHOENIX], ids=["logfire", "phoenix"])
+def test_beside_what_sets_telemetry_up(setup: str, protocol: str, service: Any) -> None:
+    package = "grpc" if protocol == "grpc" else "http"
+    ran = service.run(setup.format(package=package) + LEAK, options=REPORT)
+    check(service.received(all_is_there), ran.stdout.strip())
+    only_the_pool(service)
 
 
-def test_a_forked_child_is_an_instance_of_its_own_beside_the_programs_provider(
-    collector: Any, service: str, arrived: Callable[..., Any], python: Callable[..., Any], program: Callable[..., Path]
-) -> None:
-    app = program(
+def test_a_forked_child_is_an_instance_of_its_own_beside_the_programs_provider(service: Any) -> None:
+    service.run(
         OWN.format("http")
         + """
-import multiprocessing, time
-from concurrent.futures import ThreadPoolExecutor
-from leakagent import agent
+import multiprocessing
+from pieces import pools, until_sent
 
 def work():
-    pools.extend(ThreadPoolExecutor(1) for _ in range(3))
-    for pool in pools:
-        pool.submit(int).result()
+    kept.extend(pools(3))
 
-pools = []
-numbers, end = agent.current().telemetry.numbers, time.monotonic() + 100
-# A child that is forked while the SDK is loaded may send nothing.
-while not numbers.points("leakagent.resource.created") and time.monotonic() < end:
-    time.sleep(0.01)
+kept = []
+until_sent()
 child = multiprocessing.get_context("fork").Process(target=work)
 child.start()
 child.join()
-pool = ThreadPoolExecutor(1)
-pool.submit(int).result()
+kept += pools(1)
 print(child.exitcode)
-"""
+""",
+        env={"OTEL_METRIC_EXPORT_INTERVAL": "20"},
+        out="0\n",
     )
-    env = {**collector.variables("http/protobuf", service), "OTEL_METRIC_EXPORT_INTERVAL": "20"}
-    ran = python("-W", "ignore::DeprecationWarning", "-m", "leakagent", app, env=env)
-    assert (ran.returncode, ran.stdout) == (0, "0\n"), ran
 
     def told(got: Any) -> list[float]:
         return sorted(sum(got.points(names.FINDINGS, one).values()) for one in got.metrics)
 
-    found = arrived(service, lambda got: len(got.named(names.SHUTDOWN_SPAN)) == 2 and sum(told(got)) >= 4)
+    found = service.received(lambda got: len(got.named(names.SHUTDOWN_SPAN)) == 2 and sum(told(got)) >= 4)
     assert told(found) == [1, 3]
 
 
 @pytest.mark.parametrize("logs", [False, True])
-def test_events_go_to_the_programs_own_providers_where_they_are_asked_for(
-    logs: bool,
-    collector: Any,
-    service: str,
-    arrived: Callable[..., Any],
-    python: Callable[..., Any],
-    program: Callable[..., Path],
-) -> None:
-    app = program(
-        OWN.format("http")
-        + """
-from opentelemetry._logs import set_logger_provider
-from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
-
-loggers = LoggerProvider(shutdown_on_exit=False)
-loggers.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
-set_logger_provider(loggers)
-"""
-        + LEAK
-    )
-    # What the program's exit handlers shut down takes no last report any more.
-    kept = app.read_text(encoding="utf-8").replace("Provider()", "Provider(shutdown_on_exit=False)")
-    app.write_text(kept.replace("50)])", "50)], shutdown_on_exit=False)"), encoding="utf-8")
-    env = {**collector.variables("http/protobuf", service), "LEAKAGENT_OTEL": "global"}
-    if logs:
-        env["OTEL_LOGS_EXPORTER"] = "otlp"
-    ran = python("-m", "leakagent", app, env=env)
-    assert ran.returncode == 0, ran
-    found = arrived(
-        service,
+def test_the_programs_own_providers_carry_everything_where_that_is_asked_for(logs: bool, service: Any) -> None:
+    env = {"LEAKAGENT_OTEL": "global", **({"OTEL_LOGS_EXPORTER": "otlp"} if logs else {})}
+    ran = service.run(OWN_UNTIL_THE_END + LEAK, env=env)
+    found = service.received(
         lambda got: (
-            got.named(names.SHUTDOWN_SPAN)
+            all_is_there(got)
             and any(names.FINDINGS in metrics for metrics in got.metrics.values())
             and len(got.events) == 2 * logs
         ),

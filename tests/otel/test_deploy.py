@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +27,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 FORCED = """
 import asyncio
 from leakagent import guard
-
-async def stubborn():
-    while True:
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            continue
+from pieces import stubborn
 
 async def main():
     kept.append(asyncio.create_task(stubborn()))
@@ -40,6 +37,7 @@ kept = []
 asyncio.run(main())
 guard.failed("planted", ValueError("on purpose"))
 """
+PIECES = Path(__file__).parent / "programs" / "pieces.py"
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -70,11 +68,14 @@ def filled(demo: Any, free_ports: Callable[[int], list[int]], tmp_path_factory: 
 
 
 @pytest.fixture(scope="module")
-def also_forced(filled: Any, demo: Any, tmp_path_factory: pytest.TempPathFactory, clean: Callable[..., dict[str, str]]) -> Any:
+def also_forced(
+    filled: Any, demo: Any, tmp_path_factory: pytest.TempPathFactory, environment: Callable[..., dict[str, str]]
+) -> Any:
     """Return the same, with what the demo has none of."""
     app = tmp_path_factory.mktemp("forced") / "stubborn.py"
     app.write_text(FORCED, encoding="utf-8")
-    env = clean(filled.variables("stubborn", "grpc"))
+    (app.parent / PIECES.name).write_bytes(PIECES.read_bytes())
+    env = environment(filled.variables("stubborn", "grpc"))
     command = [sys.executable, "-m", "leakagent", "--grace", "0.2", app]
     subprocess.run(command, env=env, cwd=app.parent, check=True, stderr=subprocess.DEVNULL, timeout=120)
     demo.wait_for(lambda: filled.query('last_over_time(leakagent_stage_resources_total{service_name="stubborn"}[1h])'), "its end")
@@ -172,13 +173,75 @@ def test_every_alert_has_a_test() -> None:
     assert {alert["alert"] for alert in alerts()} == {case["alertname"] for test in tested for case in test["alert_rule_test"]}
 
 
+def compose() -> dict[str, Any]:
+    return dict(yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8")))
+
+
+def mounts() -> dict[str, Path]:
+    """Return where containers find what is mounted from here, and what that is."""
+    entries = [entry.split(":") for one in compose()["services"].values() for entry in one.get("volumes", ())]
+    return {inside: DEPLOY / outside for outside, inside, *_ in entries if outside.startswith(".")}
+
+
+def test_the_compose_file_is_one(run: Callable[..., Any], tmp_path: Path) -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    ran = run([*check, DEPLOY / "compose.yaml"])
+    assert ran.returncode == 0, ran
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((DEPLOY / "compose.yaml").read_text(encoding="utf-8").replace("depends_on", "depends"), encoding="utf-8")
+    assert run([*check, wrong]).returncode != 0
+
+
 def test_the_files_that_compose_mounts_are_there() -> None:
-    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    mounted = [entry.split(":")[0] for one in services.values() for entry in one.get("volumes", ()) if entry.startswith(".")]
-    assert mounted
-    assert [path for path in mounted if not (DEPLOY / path).exists()] == []
-    ports = [port for one in services.values() for port in one.get("ports", ())]
+    assert mounts()
+    assert [path for path in mounts().values() if not path.exists()] == []
+    ports = [port for one in compose()["services"].values() for port in one.get("ports", ())]
     assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_grafana_finds_what_compose_gives_it() -> None:
+    there, provisioning = mounts(), DEPLOY / "grafana" / "provisioning"
+    assert there["/etc/grafana/provisioning"].resolve() == provisioning
+    (dashboards,) = yaml.safe_load((provisioning / "dashboards" / "leakagent.yaml").read_text(encoding="utf-8"))["providers"]
+    assert there[dashboards["options"]["path"]].resolve() == DEPLOY / "grafana" / "dashboards"
+    (source,) = yaml.safe_load((provisioning / "datasources" / "store.yaml").read_text(encoding="utf-8"))["datasources"]
+    assert source["type"] == "prometheus"
+    assert source["url"] == compose()["services"]["collector"]["environment"]["LEAKAGENT_STORE"].removesuffix("/opentelemetry")
+
+
+def test_the_collector_takes_its_configuration(run: Callable[..., Any]) -> None:
+    binary = shutil.which("otelcol")
+    assert binary, "there is no otelcol on the PATH"
+    for env in ({}, compose()["services"]["collector"]["environment"]):
+        ran = run([binary, "validate", "--config", DEPLOY / "collector.yaml"], env=env)
+        assert ran.returncode == 0, ran
+
+
+def test_the_store_has_the_flags_that_compose_gives_it(run: Callable[..., Any]) -> None:
+    binary = shutil.which("victoria-metrics")
+    assert binary, "there is no victoria-metrics on the PATH"
+    ran = run([binary, "-help"])
+    known = set(re.findall(r"^  -(\S+)", ran.stdout + ran.stderr, re.MULTILINE))
+    given = {flag.lstrip("-").partition("=")[0] for flag in compose()["services"]["store"]["command"]}
+    assert given <= known
+
+
+def test_the_page_in_front_of_a_store_that_has_none(filled: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = load("page", monkeypatch)
+    (tmp_path / "index.html").write_text("the page", encoding="utf-8")
+
+    def got(path: str, body: bytes | None = None) -> str:
+        with urllib.request.urlopen(address + path, body, timeout=60) as answer:
+            return str(answer.read().decode())
+
+    with page.served(tmp_path, filled.store) as address:
+        assert got("/vmui/?g0.expr=1#/dashboards") == "the page"
+        # The store answers for itself, and knows our dashboard.
+        (shown,) = json.loads(got("/vmui/custom-dashboards"))["dashboardsSettings"]
+        assert shown["title"] == "leakagent"
+        assert json.loads(got("/api/v1/query", b"query=vector(7)"))["data"]["result"][0]["value"][1] == "7"
+        with pytest.raises(urllib.error.HTTPError, match=r"400|422"):
+            got("/api/v1/query", b"query=sum(")
 
 
 def test_a_port_in_use_is_one_line(demo: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import leakagent
 from leakagent.telemetry import names
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PAGE = Path(__file__).parents[2] / "docs" / "telemetry.md"
 
@@ -25,6 +24,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from leakagent import guard
+from pieces import Waits, stubborn
 
 provider = TracerProvider()
 meters = MeterProvider()
@@ -33,22 +33,8 @@ metrics.set_meter_provider(meters)
 tracer = trace.get_tracer("app")
 
 
-class Waits:
-    async def wait(self):
-        self.future = asyncio.get_running_loop().create_future()
-        await self.future
-
-
 def background():
     asyncio.create_task(Waits().wait())  # task
-
-
-async def stubborn():
-    while True:
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            continue
 
 
 def start():
@@ -86,29 +72,42 @@ def test_the_page_is_the_one_that_the_names_make() -> None:
     assert PAGE.read_text(encoding="utf-8") == names.page()
 
 
-def test_everything_arrives(
-    collector: Any,
-    protocol: str,
-    service: str,
-    arrived: Callable[..., Any],
-    python: Callable[..., Any],
-    program: Callable[..., Path],
-) -> None:
-    variables = {**collector.variables(protocol, service), "OTEL_LOGS_EXPORTER": "otlp"}
+def constants(package: Any) -> set[str]:
+    """Return the texts that the modules of a package define."""
+    modules = [importlib.import_module(f"{package.__name__}.{one.name}") for one in pkgutil.iter_modules(package.__path__)]
+    return {value for module in modules for value in vars(module).values() if isinstance(value, str)}
+
+
+def test_names_that_are_not_ours_are_those_of_the_semantic_conventions() -> None:
+    from opentelemetry.semconv import attributes
+    from opentelemetry.semconv._incubating import attributes as unstable
+    from opentelemetry.semconv._incubating import metrics
+    from opentelemetry.semconv.schemas import Schemas
+
+    known = constants(attributes) | constants(unstable)
+    assert {name for name in names.ATTRIBUTES if not name.startswith("leakagent.")} <= known
+    assert {name for name in names.METRICS if not name.startswith("leakagent.")} <= constants(metrics)
+    assert names.SCHEMA_URL in {schema.value for schema in Schemas}
+    for name, (_, unit, attributes_of_it, _) in names.METRICS.items():
+        # Lower case with dots, no unit and no "total" in it; units of UCUM, with what is counted in singular.
+        assert re.fullmatch(r"[a-z]+(\.[a-z_]+)+", name), name
+        assert not re.search(r"total|seconds|bytes", name), name
+        assert unit in {"s", "By"} or re.fullmatch(r"\{[a-z]+(?<!s)\}", unit), name
+        # Unbounded ones stay off metrics.
+        assert not {names.FILE, names.LINE, names.STACK, names.PID, names.FINGERPRINT} & set(attributes_of_it), name
+
+
+def test_everything_arrives(protocol: str, service: Any) -> None:
     options = ("--level", "stack", "--otel-memory", "1", "--grace", "0.5")
-    ran = python("-m", "leakagent", *options, program(APP), env=variables)
-    assert ran.returncode == 0, ran
-    assert "telemetry was not" not in ran.stderr, ran
+    ran = service.run(APP, options=options, env={"OTEL_LOGS_EXPORTER": "otlp"})
     trace_id, request, jobs = ran.stdout.split()
-    found = arrived(
-        service,
+    found = service.received(
         lambda got: (
             got.named(names.SHUTDOWN_SPAN)
             and got.metrics
             and any(event.event_name == names.SHUTDOWN_EVENT for event in got.events)
-        ),
+        )
     )
-
     assert found.scopes == {(names.SCOPE, leakagent.__version__, names.SCHEMA_URL)}
     check_metrics(found)
     check_spans(found, trace_id, request, jobs)
@@ -216,3 +215,56 @@ def said_of(owner: Any) -> dict[str, Any]:
         (value,) = MessageToDict(pair.value).values()
         found[pair.key] = [one["stringValue"] for one in value["values"]] if isinstance(value, dict) else value
     return found
+
+
+def test_what_was_dropped_open_is_counted_as_such(service: Any) -> None:
+    service.run("""
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+def drop():
+    ThreadPoolExecutor(1).submit(int).result()
+
+drop()
+gc.collect()
+""")
+    assert service.received().points(names.RESOURCE_COUNT)["app.drop", "thread_pool", "dropped"] == 1
+
+
+def test_a_leak_of_a_request_that_was_not_sampled_is_on_its_trace(service: Any) -> None:
+    ran = service.run("""
+from concurrent.futures import ThreadPoolExecutor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+with TracerProvider(sampler=ALWAYS_OFF).get_tracer("app").start_as_current_span("request") as span:
+    pool = ThreadPoolExecutor(1)
+    pool.submit(int).result()
+assert not span.is_recording()
+print(f"{span.get_span_context().trace_id:032x} {span.get_span_context().span_id:016x}")
+""")
+    (leaked,) = service.received().named("leak thread_pool")
+    assert [leaked.trace_id.hex(), leaked.parent_span_id.hex()] == ran.stdout.split()
+
+
+def test_spans_and_links_are_bounded_and_the_metric_counts_all(service: Any) -> None:
+    places = names.LINKS + 8
+    service.run(f"""
+from concurrent.futures import ThreadPoolExecutor
+import asyncio
+from pieces import forget
+
+asyncio.run(forget({names.SPANS_PER_PLACE + 5}))
+space = {{"ThreadPoolExecutor": ThreadPoolExecutor}}
+exec("\\n".join(f"def place{{number}}(): return ThreadPoolExecutor(1)" for number in range({places})), space)
+kept = [space[f"place{{number}}"]() for number in range({places})]
+for pool in kept:
+    pool.submit(int).result()
+""")
+    found = service.received()
+    assert len(found.named("leak asyncio.task")) == names.SPANS_PER_PLACE
+    assert len(found.named("leak thread_pool")) == places
+    assert len(found.named(names.SHUTDOWN_SPAN)[0].links) == names.LINKS
+    points = found.points(names.FINDINGS)
+    assert points["pieces.forgotten", "lost_task", "asyncio.task"] == names.SPANS_PER_PLACE + 5
+    assert sum(points.values()) == names.SPANS_PER_PLACE + 5 + places

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STORM = """
-import gc, itertools, random, signal, time, weakref
+import gc, itertools, random, signal, weakref
 from concurrent.futures import ThreadPoolExecutor
+from pieces import wait_until
 
 # Counted by one call each: finalizers run in several threads.
 made, begun, seen = itertools.count(), itertools.count(), itertools.count()
@@ -55,29 +56,17 @@ for number in range(100_000):
         gc.set_threshold(chance.randint(50, 1000))
     Node()
 signal.setitimer(signal.ITIMER_REAL, 0)
-end = time.monotonic() + 100
-while "(100000)" not in repr(seen) and time.monotonic() < end:
-    gc.collect()  # another thread may be at it
-    time.sleep(0.01)
+wait_until(lambda: gc.collect() >= 0 and "(100000)" in repr(seen))  # another thread may be at it
 print(next(seen), handled > 0, next(made))
 """
 
 
-def test_finalizers_and_signals(
-    protocol: str,
-    collector: Any,
-    service: str,
-    arrived: Callable[..., Any],
-    python: Callable[..., Any],
-    program: Callable[..., Path],
-) -> None:
-    env = {**collector.variables(protocol, service), "OTEL_METRIC_EXPORT_INTERVAL": "5"}
-    ran = python("-m", "leakagent", program(STORM), env=env)
-    assert ran.returncode == 0, ran
+def test_finalizers_and_signals(protocol: str, service: Any) -> None:
+    ran = service.run(STORM, env={"OTEL_METRIC_EXPORT_INTERVAL": "5"})
     seen, handled, made = ran.stdout.split()
     assert (seen, handled) == ("100000", "True"), ran
     assert ran.stderr == "", ran
-    found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics)
+    found = service.received()
     assert found.points(names.RESOURCE_CREATED)["thread_pool",] == int(made)
     assert found.points(names.RESOURCE_FINISHED)["thread_pool",] == int(made)
 
@@ -95,13 +84,9 @@ kept += [space["late_and_big"]() for _ in range(50)]
 """
 
 
-def test_ten_thousand_places_are_few_series_and_the_biggest_is_named(
-    collector: Any, service: str, arrived: Callable[..., Any], python: Callable[..., Any], program: Callable[..., Path]
-) -> None:
-    env = {**collector.variables("http/protobuf", service), "LEAKAGENT_REPORT": "off"}
-    ran = python("-m", "leakagent", program(SITES), env=env)
-    assert ran.returncode == 0, ran
-    found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics)
+def test_ten_thousand_places_are_few_series_and_the_biggest_is_named(service: Any) -> None:
+    service.run(SITES, env={"LEAKAGENT_REPORT": "off"})
+    found = service.received()
     for name, key in (
         (names.RESOURCE_COUNT, ("app.late_and_big", "thread_pool", "live")),
         (names.FINDINGS, ("app.late_and_big", "not_shut_down", "thread_pool")),
@@ -114,29 +99,17 @@ def test_ten_thousand_places_are_few_series_and_the_biggest_is_named(
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_program_that_a_signal_ends_sends_its_last_report(
-    signum: int,
-    protocol: str,
-    collector: Any,
-    service: str,
-    arrived: Callable[..., Any],
-    python: Callable[..., Any],
-    program: Callable[..., Path],
-) -> None:
-    app = program("""
+def test_a_program_that_a_signal_ends_sends_its_last_report(signum: int, protocol: str, service: Any) -> None:
+    app = """
 import os, signal, sys, time
-from concurrent.futures import ThreadPoolExecutor
+from pieces import pools
 signal.signal(signal.SIGINT, signal.default_int_handler)
-pool = ThreadPoolExecutor(1)
-pool.submit(int).result()
+kept = pools(1)
 os.kill(os.getpid(), int(sys.argv[1]))
 time.sleep(100)
-""")
-    ran = python("-m", "leakagent", "--budget", "100", app, str(int(signum)), env=collector.variables(protocol, service))
-    assert ran.returncode == -signum, ran
-    assert "telemetry" not in ran.stderr, ran
-    found = arrived(service, lambda got: got.named(names.SHUTDOWN_SPAN) and got.metrics)
-    assert found.points(names.FINDINGS) == {("app.<module>", "not_shut_down", "thread_pool"): 1}
+"""
+    service.run(app, str(int(signum)), status=-signum)
+    assert service.received().points(names.FINDINGS) == {("pieces.pool", "not_shut_down", "thread_pool"): 1}
 
 
 def test_the_console_is_not_the_programs_output(python: Callable[..., Any], program: Callable[..., Path]) -> None:

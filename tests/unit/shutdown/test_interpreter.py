@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import asyncio.runners
 import concurrent.futures.thread
@@ -207,3 +208,28 @@ def test_source_of_code_that_was_given_on_the_command_line() -> None:
     import runpy
 
     assert list(inspect.signature(runpy._run_module_as_main).parameters) == ["mod_name", "alter_argv"]  # type: ignore[attr-defined]
+
+
+def test_a_thread_of_others_that_has_asked_for_its_name_is_taken_off_the_list() -> None:
+    asked, go_on, ended = (threading.Lock() for _ in range(3))
+    for lock in (asked, go_on, ended):
+        lock.acquire()
+
+    def thread() -> None:
+        threading.current_thread()
+        asked.release()
+        go_on.acquire()
+        interpreter.remove_stand_in()
+        interpreter.remove_stand_in()  # there is none any more
+        ended.release()
+
+    before = threading.enumerate()
+    _thread.start_new_thread(thread, ())
+    asked.acquire()
+    assert [type(one).__name__ for one in threading.enumerate() if one not in before] == ["_DummyThread"]
+    go_on.release()
+    ended.acquire()
+    assert threading.enumerate() == before
+    # One of the program's own stays.
+    interpreter.remove_stand_in()
+    assert threading.enumerate() == before
