@@ -303,7 +303,7 @@ def refuse_call(future: Any, *, final: bool) -> None:  # noqa: ANN401 - a corout
     close = getattr(future, "close", None)
     if close is not None:
         close()
-    message = "lancedb was closed by leakagent: the program is ending"
+    message = "lancedb was closed by leakagent: " + ("the program is ending" if final else "leakagent.shutdown() was called")
     raise RuntimeError(message)
 
 
