@@ -27,8 +27,12 @@ Written by `make matrix` (`tests/matrix/run.py`), which makes one environment fo
 
 - *found*: clients that are told with their line, of those that a leak was planted in, and none of those that were closed;
 - *closed*: what was done about them;
-- *remains*: what the process has more than before (threads, sockets, files, Systems) when everything was closed, by the agent where the
-  program has not. "as closed by hand" means that a program which closes its clients itself leaves the same.
+- *remains*: what the process has more than before (threads, descriptors, Systems) when everything was closed, by the agent where the program
+  has not. "as closed by hand" means that a program which closes its clients itself leaves the same.
+
+The row *all that was opened* compares two whole processes, one that closes everything itself without leakagent, and one that leaves it to leakagent: what
+is named there belongs to the library, which never gives it back. Rows about *writing* end a program in the middle of its writes, bare and
+under leakagent, and look for all rows that it had said to be written. Of other libraries' clients each line has made ten.
 
 | library | release | constructor | left | found | closed | remains | |
 |---|---|---|---|---|---|---|---|
