@@ -186,11 +186,10 @@ def lance_connections(python: str, folder: Path, release: str) -> list[Cells]:
     text, _ = ran(python, "lance_connections.py", os.fspath(folder / "connections"), folder=folder)
     *lines, last = [json.loads(line) for line in text.splitlines()]
     found: list[Cells] = []
-    # The synchronous classes have an asynchronous connection inside, which can be closed, from 0.17 on, and so a background loop.
-    early = int(release.split(".")[1]) < 17
     for line in lines:
         name, how = line["constructor"], line["how"]
-        can_close = not early or name == "connect_async"
+        # Synchronous ones have an asynchronous one inside, which can be closed, from 0.17 on.
+        can_close = line.get("can_close", False)
         # To let go of a synchronous connection is the only way to end it; the asynchronous one has a close().
         wanted = int(how == "left open" or (how == "dropped" and name == "connect_async"))
         is_closed = how == "left open" and can_close
@@ -203,7 +202,7 @@ def lance_connections(python: str, folder: Path, release: str) -> list[Cells]:
         left = "let go of" if how == "closed" and not can_close else how
         found.append((name, left, f"{line.get('found')} of {wanted}", action, "its native runtime", problem))
     problem = f"threads {last['threads']}" if last["threads"] else ""
-    loop = "no loop in this release" if early else "thread ended, loop closed"
+    loop = "thread ended, loop closed" if int(release.split(".")[1]) >= 17 else "no loop in this release"
     found.append(("lancedb.background_loop.LOOP", "running", f"{last['found']} connections", loop, "its native runtime", problem))
     return found
 

@@ -95,7 +95,8 @@ def ran(
 
     """
     report = folder / "report.json"
-    report.unlink(missing_ok=True)
+    if agent:
+        report.unlink(missing_ok=True)
     done = subprocess.run(
         command(python, program, *arguments, report=report if agent else None),
         cwd=folder,

@@ -154,7 +154,7 @@ LIBRARIES = {
 
 
 async def made(kind: Kind, how: str) -> list[object]:
-    """Make clients on one line, in an event loop: one that is not asynchronous does not notice.  Returns those that are left open."""
+    """Make clients on one line, in an event loop: one that is not asynchronous does not notice.  Returns those that are kept."""
     kept = []
     for _ in range(MADE):
         client = kind.make()
@@ -163,7 +163,7 @@ async def made(kind: Kind, how: str) -> list[object]:
             if hasattr(result, "__await__"):
                 await result
             del result
-        if how == "left open":
+        if how != "dropped":
             kept.append(client)
         del client
         # An engine is in a cycle.
