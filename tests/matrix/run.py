@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 sys.path.insert(0, os.fspath(Path(__file__).parent))
@@ -18,6 +19,9 @@ import environments
 import rows
 
 TABLE = environments.ROOT / "docs" / "support.md"
+
+#: Environments at work at once: programs mostly wait.
+JOBS = 3
 
 HEAD = """\
 # What is supported
@@ -50,12 +54,12 @@ def main() -> int:
         print(f"not in tests/matrix/environments.py: {', '.join(unknown)}", file=sys.stderr)
         return 2
     table = {(library, release): _kept(library, release) for library, release, _ in environments.RELEASES}
-    with environments.wheel() as built:
-        for library, release, more in environments.RELEASES:
-            if asked and library not in asked and f"{library}=={release}" not in asked:
-                continue
-            table[library, release] = rows.run(library, release, environments.interpreter(library, release, more, built))
-            for row in table[library, release]:
+    wanted = [one for one in environments.RELEASES if not asked or one[0] in asked or f"{one[0]}=={one[1]}" in asked]
+    with environments.wheel() as built, ThreadPoolExecutor(JOBS) as pool:
+        running = {pool.submit(_rows, *one, built): one[:2] for one in wanted}
+        for future in as_completed(running):
+            table[running[future]] = future.result()
+            for row in future.result():
                 print(row.line(), flush=True)
             # At once: a run of all takes long, and is sometimes ended.
             TABLE.write_text(HEAD + "".join(row.line() + "\n" for found in table.values() for row in found), encoding="utf-8")
@@ -68,6 +72,10 @@ def main() -> int:
         print(f"-- failed: {row.library} {row.release} {row.constructor} {row.left}: {row.problem}", file=sys.stderr)
     print(json.dumps({"rows": len(every), "failed": len(bad)}))
     return 1 if bad or missing else 0
+
+
+def _rows(library: str, release: str, more: list[str], built: Path) -> list[rows.Row]:
+    return rows.run(library, release, environments.interpreter(library, release, more, built))
 
 
 def _kept(library: str, release: str) -> list[rows.Row]:
