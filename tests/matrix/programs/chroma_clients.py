@@ -22,7 +22,7 @@ from leakagent.watcher import own_threads
 
 logging.disable(logging.CRITICAL)
 #: How long what remains is waited for.
-SECONDS = 2.0
+SECONDS = 10.0
 
 folder, port = sys.argv[1:]
 numbers = iter(range(1000))

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 #: How long what remains is waited for: threads and sockets need a moment to be gone.
-SECONDS = 3.0
+SECONDS = 5.0
 
 
 def native_threads() -> dict[str, int]:
