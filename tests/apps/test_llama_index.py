@@ -104,7 +104,7 @@ asyncio.run(main())
 
 STREAM_CHAT = "llama_index/core/chat_engine/simple.py"
 
-#: Its workflows are a part of it, and a deadline of the program's own ends a stalled answer.
+#: Its workflows are a part of it, and a deadline of the program's own ends a stalled answer most of the time (`asyncio.wait_for` before 3.12 can lose it).
 IS_OLD = version("llama-index-core").startswith("0.12")
 
 

@@ -49,20 +49,6 @@ async def half_way():
 asyncio.run(main())
 """
 
-# The deadline of who asks ends it, unlike in the newest release; what writes the history is left over.
-STALLS = f"""\
-{ENGINE}
-async def half_way():
-    await asyncio.get_running_loop().create_future()
-async def ask():
-    try:
-        await asyncio.wait_for(main(), 0.5)
-    except TimeoutError as error:
-        print(type(error).__name__)
-    gc.collect()
-asyncio.run(ask())
-"""
-
 # The answer is dropped, and what the task waits for comes later.
 DROPPED = f"""\
 {ENGINE}
@@ -102,16 +88,6 @@ def test_llama_index_with_a_backend_that_breaks_off(compare: Callable[..., Any])
     assert "the user sees ConnectionError" in ran.bare.stdout, ran.bare
     for agent, _ in (*ran.agents.values(), (ran.bare, None)):
         assert agent.stderr.count("Task exception was never retrieved") == 1, agent
-
-
-def test_llama_index_with_a_backend_that_stalls(compare: Callable[..., Any]) -> None:
-    ran = compare(STALLS)
-    assert ran.bare.stdout.splitlines() == ["x", "TimeoutError"], ran.bare
-    for agent, report in ran.agents.values():
-        assert (agent.returncode, agent.stdout) == (0, ran.bare.stdout), agent
-        (found,) = report["findings"]
-        assert (found["kind"], found["owner"], found["site"]["file"]) == ("asyncio.task", "library", LINE)
-        assert (found["reason"], found["action"]) == ("lost_task", "cancelled")
 
 
 def test_llama_index_whose_task_python_destroys(compare: Callable[..., Any]) -> None:
