@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -45,6 +46,8 @@ under leakagent, and look for all rows that it had said to be written. Of other 
 
 def main() -> int:
     """Run what is asked for, write the table, and say whether every row is well."""
+    # A shell that starts this in the background has it ignore Ctrl+C, and all that it starts as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asked = sys.argv[1:]
     known = {library for library, _, _ in environments.RELEASES} | {
         f"{name}=={release}" for name, release, _ in environments.RELEASES
