@@ -4,8 +4,7 @@
 
 Needs the libraries, leakagent and valgrind; ends with status 1 if a ratio is above `TARGET`.  Instructions do not depend on what else the machine does.
 The same program without its import runs as well, and is subtracted: only the import counts.  Bare runs first and last: the difference is the noise.
-Libraries whose code asks for the processor's vector instructions, which valgrind may not know, are measured by time: bare and under the agent in turn, each
-reads its own processor time, medians of the ratios.
+With ``--time`` both read their own processor time in turn, and medians of the ratios are told.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ Written by `make matrix` (`tests/matrix/run.py`), which makes one environment fo
   has not. "as closed by hand" means that a program which closes its clients itself leaves the same.
 
 The row *all that was opened* compares two whole processes, one that closes everything itself without leakagent, and one that leaves it to leakagent: what
-is named there belongs to the library, which never gives it back. Rows about *writing* end a program in the middle of its writes, bare and
+is named there belongs to the library, which never gives it back (of chromadb up to 1.5.2 a Python thread as well, posthog's). Rows about *writing* end a program in the middle of its writes, bare and
 under leakagent, and look for all rows that it had said to be written. Of other libraries' clients each line has made ten.
 
 | library | release | constructor | left | found | closed | remains | |
