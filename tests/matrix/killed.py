@@ -60,7 +60,9 @@ class _Writer:
         self.process.send_signal(signum)
         status = self.process.wait(DEADLINE)
         rows = int(self.acknowledged()[-1])
-        count, different, batch = map(int, ran(self.python, self.program, "read", folder=self.folder, agent=False)[0].split())
+        # lancedb up to 0.40 can abort at the end, when everything was read and printed.
+        text, _ = ran(self.python, self.program, "read", folder=self.folder, agent=False, status=None)
+        count, different, batch = map(int, text.split() or (0, 0, 0))
         # One batch may have been written and not acknowledged.
         lost = (count, different) not in {(rows, rows), (rows + batch, rows + batch)}
         return joined(
