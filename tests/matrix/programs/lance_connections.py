@@ -58,7 +58,8 @@ def remote() -> object:
 
 def core(db: object) -> object:
     """Return what can be closed of a connection, or None."""
-    inner = getattr(db, "_conn", db)
+    # A namespace's has the other name up to 0.34.
+    inner = next((vars(db)[name] for name in ("_conn", "_inner") if name in vars(db)), db)
     return inner if "Async" in type(inner).__name__ else None
 
 
