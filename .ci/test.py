@@ -79,10 +79,13 @@ ENVIRONMENTS = {
 #: Environments whose versions contradict those of the others.
 APART = ("older", "bench")
 
+#: Application tests that run with the newest releases and with older ones.
+NEW_AND_OLD = ("tests/apps/test_calls_in_flight.py", "tests/apps/test_llama_index.py")
+
 #: Environments of the application tests, and what runs in them.
 APPLICATIONS = {
     "apps": ["tests/apps", "tests/servers", "tests/corpus", "tests/faults", "--ignore=tests/apps/older"],
-    "older": ["tests/apps/older"],
+    "older": ["tests/apps/older", *NEW_AND_OLD],
     "otel": ["tests/otel"],
 }
 
@@ -396,7 +399,7 @@ def test(selection: list[str]) -> int:
     for name, paths in APPLICATIONS.items():
         if name == "otel" and not shutil.which("otelcol"):
             continue
-        chosen = [path for path in selection if path.startswith(APPLICATION_TESTS) and _environment_of(path) == name]
+        chosen = [path for path in selection if path.startswith(APPLICATION_TESTS) and name in _environments_of(path)]
         plan += [(here, name, chosen or [*paths, *(without if name == "otel" else [])])] if chosen or not selection else []
     plan += [
         (python, "core", core or ["tests", *(f"--ignore={path}" for path in APPLICATION_TESTS)])
@@ -429,10 +432,12 @@ def _find_collector() -> bool:
     return shutil.which("otelcol") is not None
 
 
-def _environment_of(path: str) -> str:
+def _environments_of(path: str) -> tuple[str, ...]:
     if path.startswith("tests/otel"):
-        return "otel"
-    return "older" if path.startswith(APPLICATIONS["older"][0]) else "apps"
+        return ("otel",)
+    if path.startswith(NEW_AND_OLD):
+        return "apps", "older"
+    return ("older",) if path.startswith("tests/apps/older") else ("apps",)
 
 
 def _number(variable: str, default: int) -> int:

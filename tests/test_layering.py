@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import leakagent
+from leakagent.instrumentation import TARGETS
 
 PACKAGE = Path(leakagent.__file__).parent
 
@@ -162,6 +163,13 @@ def test_leaves_import_nothing_higher() -> None:
 
 def test_packages_have_one_importer() -> None:
     assert [error for source in sources() for error in importer_errors(*source)] == []
+
+
+def test_no_library_that_is_patched_is_imported() -> None:
+    libraries = {target.partition(".")[0] for target in TARGETS} - sys.stdlib_module_names
+    assert {"chromadb", "lancedb"} <= libraries
+    found = [(name, one) for name, tree in sources() for one in imported(name, tree, at_run_time=True)]
+    assert [(name, one) for name, one in found if one.partition(".")[0] in libraries] == []
 
 
 def test_private_names_stand_in_one_file() -> None:

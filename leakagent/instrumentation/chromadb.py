@@ -169,8 +169,13 @@ class ChromaClients(Instrumentation):
         watcher.needed()
 
     def _leave_chromadb(self, frame: FrameType | None, client: object) -> tuple[FrameType | None, bool]:
-        """Walk out of chromadb; the second value says that another client is being made on the way (ours is its inner one)."""
-        while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "chromadb":
+        """Walk out of chromadb, and of the constructors of subclasses.
+
+        The second value says that another client is being made on the way (ours is its inner one).
+        """
+        while frame is not None and (
+            str(frame.f_globals.get("__name__", "")).partition(".")[0] == "chromadb" or _constructs(frame, client)
+        ):
             # In a constructor it is the argument, in ``AsyncClient.create`` a variable.
             made = frame.f_locals.get("self")
             if client is not None and made is not client and isinstance(made, self.shared):
@@ -328,6 +333,12 @@ class ChromaClients(Instrumentation):
                 self.tell(self._inherited[-1])
 
         guard.call("chromadb", tell)
+
+
+def _constructs(frame: FrameType, client: object) -> bool:
+    code = frame.f_code
+    is_constructor = client is not None and code.co_name == "__init__" and code.co_argcount > 0
+    return is_constructor and frame.f_locals.get(code.co_varnames[0]) is client
 
 
 def _inner_system(client: Any) -> Any:  # noqa: ANN401 - chromadb's objects

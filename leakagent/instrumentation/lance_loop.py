@@ -32,10 +32,14 @@ _changing = _thread.RLock()
 #: Seconds after which is looked again.
 LOOK_AFTER = 0.002
 
+#: Where the loop is: 0.17 and 0.18 have its class in the first module, and the object in the second.
+_MODULES = ("lancedb.background_loop", "lancedb.db")
+
 
 def background_loop() -> Any:  # noqa: ANN401 - lancedb's object
     """Return lancedb's background loop, or None if there is none."""
-    return getattr(sys.modules.get("lancedb.background_loop"), "LOOP", None)
+    found = (getattr(sys.modules.get(name), "LOOP", None) for name in _MODULES)
+    return next((loop for loop in found if loop is not None), None)
 
 
 def is_alive(background: Any) -> bool:  # noqa: ANN401 - lancedb's object

@@ -96,6 +96,8 @@ class LanceConnections(Instrumentation):
         def made(wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
             result = wrapped(*args, **kwargs)
             guard.call("lancedb", self._note, kind, resource, interpreter.caller(1))
+            if owner.__name__.startswith("Remote"):
+                guard.call("lancedb", self._is_part, getattr(resource, "_conn", None))
             return result
 
         def closed(wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -118,6 +120,12 @@ class LanceConnections(Instrumentation):
         record.detail["synchronous"] = bool(outermost) and not outermost.endswith("_async")
         # What lancedb makes for itself, on its own loop's thread, has nobody's line behind it.
         record.detail["internal"] = _on_background_loop()
+
+    def _is_part(self, core: object) -> None:
+        """Take an asynchronous connection for what is inside of another: up to 0.16 it is made on the caller's own loop."""
+        for record in self.registry.of_kind(LANCEDB_CONNECTION):
+            if core is not None and record.resource() is core:
+                record.detail["internal"] = True
 
     def left_over(self) -> list[Record]:
         """Return the records of open connections and tables, and of asynchronous connections that were dropped open.
@@ -303,7 +311,7 @@ def refuse_call(future: Any, *, final: bool) -> None:  # noqa: ANN401 - a corout
     close = getattr(future, "close", None)
     if close is not None:
         close()
-    message = "lancedb was closed by leakagent: the program is ending"
+    message = "lancedb was closed by leakagent: " + ("the program is ending" if final else "leakagent.shutdown() was called")
     raise RuntimeError(message)
 
 

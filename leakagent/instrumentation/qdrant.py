@@ -49,7 +49,7 @@ class QdrantClients(Closables):
 
     def connections(self, inner: Any) -> int:  # noqa: ANN401
         """Say whether it has the folder locked."""
-        return int(getattr(inner, "persistent", False) and not inner.closed)
+        return int(_has_folder(inner))
 
     def is_open(self, resource: Any) -> bool:  # noqa: ANN401
         """Say whether it has a folder locked."""
@@ -62,4 +62,12 @@ class QdrantClients(Closables):
 
 def _local(resource: Any) -> Any:  # noqa: ANN401
     inner: Any = getattr(resource, "_client", None)
-    return inner if getattr(inner, "persistent", False) and not inner.closed else None
+    return inner if _has_folder(inner) else None
+
+
+def _has_folder(inner: Any) -> bool:  # noqa: ANN401
+    if not getattr(inner, "persistent", False):
+        return False
+    # A method in old releases (1.4 to 1.7), a property in new ones.
+    closed = inner.closed
+    return not (closed() if callable(closed) else closed)

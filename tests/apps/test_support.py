@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -16,28 +17,35 @@ if TYPE_CHECKING:
 
 MATRIX = Path(__file__).resolve().parents[1] / "matrix"
 
-
-def load() -> Any:
-    spec = importlib.util.spec_from_file_location("matrix_rows", MATRIX / "rows.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["matrix_rows"] = module
-    spec.loader.exec_module(module)
-    return module
+sys.path.append(os.fspath(MATRIX))
+rows, killed = (importlib.import_module(name) for name in ("rows", "killed"))
 
 
-rows = load()
+def check(library: str, part: Callable[..., Any], folder: Path) -> None:
+    found = [rows.Row(library, version(library), *cells) for cells in part(sys.executable, folder, version(library))]
+    assert found
+    assert [row.line() for row in found if row.problem] == []
 
 
 @pytest.mark.parametrize(
     ("library", "part"),
-    [("chromadb", rows.chroma_clients), ("lancedb", rows.lance_connections), ("llama-index-core", rows.llama_answers)],
+    [
+        ("chromadb", rows.chroma_clients),
+        ("chromadb", rows.residue("chroma_residue.py")),
+        ("lancedb", rows.lance_connections),
+        ("lancedb", rows.residue("lance_residue.py")),
+        ("llama-index-core", rows.llama_answers),
+    ],
+    ids=lambda one: getattr(one, "__name__", one),
 )
 def test_the_rows_of_the_newest_release(library: str, part: Callable[..., Any], tmp_path: Path) -> None:
-    found = [rows.Row(library, version(library), *cells) for cells in part(sys.executable, tmp_path, version(library))]
-    assert found
-    assert [row.line() for row in found if row.problem] == []
+    check(library, part, tmp_path)
+
+
+@pytest.mark.parametrize("signum", killed.SIGNALS, ids=lambda one: one.name)
+@pytest.mark.parametrize(("library", "program"), [("chromadb", "chroma_writes.py"), ("lancedb", "lance_writes.py")])
+def test_every_acknowledged_row_is_there(library: str, program: str, signum: int, tmp_path: Path) -> None:
+    check(library, killed.killed(program, (signum,)), tmp_path)
 
 
 @pytest.mark.parametrize("signum", ["SIGINT", "SIGTERM"])

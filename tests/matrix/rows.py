@@ -5,105 +5,44 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
-import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any
+
+from clients import CLIENTS, client_rows
+from killed import killed
+from running import DEADLINE, PROGRAMS, Cells, ProgramError, Row, free_port, joined, ran, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PROGRAMS = Path(__file__).parent / "programs"
+#: Seconds that the end may take when the other end of the telemetry never answers: far less than bare, also where everything takes three times as
+#: long as the agent's budget allows for.
+TELEMETRY_SECONDS = 30
 
-#: Seconds for one program, on a machine that is ten times slower than usual.
-DEADLINE = 300
-
-#: Seconds that the end may take when the other end of the telemetry never answers: the agent's whole budget, and the start of Python.
-TELEMETRY_SECONDS = 10
+#: Bare it takes a minute, however fast the machine is.
+TELEMETRY_SECONDS_BARE = 40
 
 _PLANTED = re.compile(r"# leak: (\w+) ([\w.]+)$")
-
-
-@dataclass
-class Row:
-    """One line of the table; ``problem`` is empty if all is well."""
-
-    library: str
-    release: str
-    constructor: str
-    left: str
-    found: str
-    closed: str
-    remains: str
-    problem: str = ""
-
-    def line(self) -> str:
-        """Return it as a line of Markdown."""
-        well = f"**fails**: {self.problem}" if self.problem else "well"
-        cells = [self.library, self.release, f"`{self.constructor}`", self.left, self.found, self.closed, self.remains, well]
-        return f"| {' | '.join(cells)} |"
-
-    @classmethod
-    def from_line(cls, line: str) -> Row:
-        """Read such a line."""
-        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
-        problem = "" if cells[7] == "well" else cells[7].removeprefix("**fails**: ")
-        return cls(cells[0], cells[1], cells[2].strip("`"), *cells[3:7], problem=problem)
 
 
 def run(library: str, release: str, python: str) -> list[Row]:
     """Run the programs of a library with an interpreter that has this release and leakagent."""
     found: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="leakagent-matrix-") as folder:
-        for part in ROWS[library]:
+    for part in ROWS[library]:
+        with tempfile.TemporaryDirectory(prefix="leakagent-matrix-") as folder:
             try:
                 found += [Row(library, release, *cells) for cells in part(python, Path(folder), release)]
-            except (ProgramError, subprocess.TimeoutExpired, OSError) as error:
+            except (ProgramError, TimeoutExpired, OSError) as error:
                 text = " ".join(str(error).split()).replace("|", "/")
                 found.append(Row(library, release, part.__name__, "", "", "", "", problem=text))
     return found
-
-
-def ran(
-    command: list[str], folder: Path, *, agent: bool = True, expect: int = 0, options: tuple[str, ...] = ()
-) -> tuple[str, dict[str, Any]]:
-    """Run a program bare or under the agent; return its stdout and the report."""
-    report = folder / "report.json"
-    report.unlink(missing_ok=True)
-    front = ["-m", "leakagent", "--live", "0", "--report", f"json:{report}", *options] if agent else []
-    done = subprocess.run(
-        [command[0], *front, *command[1:]],
-        cwd=folder,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
-    if done.returncode != expect:
-        message = f"status {done.returncode} in place of {expect}: {done.stderr.strip()[-400:]}"
-        raise ProgramError(message)
-    return done.stdout, json.loads(report.read_text(encoding="utf-8")) if agent else {}
-
-
-class ProgramError(Exception):
-    """A program did not end as it should."""
-
-
-def _environment() -> dict[str, str]:
-    dropped = ("LEAKAGENT", "_LEAKAGENT", "OTEL_", "PYTHON")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    return {**kept, "PYTHONWARNINGS": "ignore", "ANONYMIZED_TELEMETRY": "True", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-
-
-Cells = tuple[str, ...]
 
 
 # -- chromadb --------------------------------------------------------------------------------------------------------
@@ -112,7 +51,7 @@ Cells = tuple[str, ...]
 def chroma_clients(python: str, folder: Path, _release: str) -> list[Cells]:
     """Return the rows of all constructors."""
     with chroma_server(python, folder) as port:
-        text, _ = ran([python, os.fspath(PROGRAMS / "chroma_clients.py"), os.fspath(folder / "clients"), str(port)], folder)
+        text, _ = ran(python, "chroma_clients.py", os.fspath(folder / "clients"), str(port), folder=folder)
     lines = [json.loads(line) for line in text.splitlines()]
     by_hand = {line["constructor"]: line.get("remains") for line in lines if line["how"] == "closed"}
     return [judged(line, by_hand) for line in lines]
@@ -156,24 +95,11 @@ def judged(line: dict[str, Any], by_hand: dict[str, Any]) -> Cells:
 @contextmanager
 def chroma_server(python: str, folder: Path) -> Iterator[int]:
     """Run this release's own server."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = int(found.getsockname()[1])
+    port = free_port()
     start = "import sys; from chromadb.cli.cli import app; sys.exit(app())"
-    command = [python, "-c", start, "run", "--path", os.fspath(folder / "server"), "--port", str(port), "--host", "127.0.0.1"]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=log, stderr=log, start_new_session=True)
-    try:
-        end = time.monotonic() + DEADLINE
-        while not _answers(f"http://127.0.0.1:{port}/api/"):
-            if time.monotonic() > end or process.poll() is not None:
-                message = f"the server did not start: {(folder / 'server.log').read_text(errors='replace')[-300:]}"
-                raise ProgramError(message)
-            time.sleep(0.1)
+    words = [python, "-c", start, "run", "--path", os.fspath(folder / "server"), "--port", str(port), "--host", "127.0.0.1"]
+    with served(words, folder, lambda: _answers(f"http://127.0.0.1:{port}/api/")):
         yield port
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _answers(url: str) -> bool:
@@ -188,65 +114,69 @@ def _answers(url: str) -> bool:
     return False
 
 
-def end_of(name: str) -> Callable[[str, Path, str], list[Cells]]:
+def end_of(program: str) -> Callable[[str, Path, str], list[Cells]]:
     """Return what compares the end of a program, bare and under the agent."""
 
-    def rows(python: str, folder: Path, _release: str) -> list[Cells]:
-        path = PROGRAMS / name
-        bare = folder / "bare"
-        bare.mkdir(exist_ok=True)
+    def end_of_a_program(python: str, folder: Path, _release: str) -> list[Cells]:
         # lancedb up to 0.40 can abort at the end: what is printed is compared with what it should be, not with such a run.
-        text, report = ran([python, os.fspath(path), os.fspath(folder / "agent")], folder, expect=3)
-        plain = subprocess.run(
-            [python, os.fspath(path), os.fspath(bare)], env=_environment(), capture_output=True, text=True, check=False
-        )
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text, report = ran(python, program, os.fspath(folder / "agent"), folder=folder, status=3)
+        plain, _ = ran(python, program, os.fspath(folder / "bare"), folder=folder, agent=False, status=None)
+        lines = (PROGRAMS / program).read_text(encoding="utf-8").splitlines()
         planted = sorted((found[1], found[2], number) for number, line in enumerate(lines, 1) if (found := _PLANTED.search(line)))
         told = sorted((one["reason"], one["kind"], one["site"]["line"]) for one in report["findings"])
         actions = sorted({one["action"] for one in report["findings"]})
-        problems = [
+        problem = joined(
             f"told {told}, planted {planted}" if told != planted else "",
-            f"printed {text!r}, bare {plain.stdout!r}" if text != plain.stdout else "",
+            f"printed {text!r}, bare {plain!r}" if text != plain else "",
             f"stages forced: {report['receipt']}" if any(stage["forced"] for stage in report["receipt"]) else "",
-        ]
-        ended = "" if plain.returncode == 3 else f" (bare it ended with {plain.returncode})"
+        )
         done = "by leakagent" if actions == ["closed"] else "let go: it has no close()"
-        return [
-            (
-                "the end of a program",
-                "open, and a thread writes",
-                f"{len(told)} of {len(planted)}",
-                done,
-                f"status kept{ended}",
-                "; ".join(filter(None, problems)),
-            )
-        ]
+        found = f"{len(told)} of {len(planted)}"
+        return [("the end of a program", "open, and a thread writes", found, done, "status kept", problem)]
 
-    return rows
+    return end_of_a_program
+
+
+def residue(program: str) -> Callable[[str, Path, str], list[Cells]]:
+    """Return what compares what a process has when the agent has closed everything with one that has closed it itself.
+
+    Args:
+        program: One of ``programs/*_residue.py``: prints what it has more than before its first connection; with ``closed`` it closes
+            everything itself, else it leaves that to the agent.
+
+    """
+
+    def what_the_library_keeps(python: str, folder: Path, _release: str) -> list[Cells]:
+        by_hand, _ = ran(python, program, os.fspath(folder / "closed"), "closed", folder=folder, agent=False)
+        by_agent, _ = ran(python, program, os.fspath(folder / "left"), "left open", folder=folder)
+        problem = f"{by_agent.strip()}, closed by hand {by_hand.strip()}" if by_agent != by_hand else ""
+        kept = ", ".join(f"{number} {what}" for what, number in json.loads(by_agent).items()) or "nothing"
+        return [("all that was opened", "left open", "", "by leakagent", f"{kept}, as closed by hand", problem)]
+
+    return what_the_library_keeps
 
 
 def telemetry(python: str, folder: Path, release: str) -> list[Cells]:
     """Return the row of a release that reports its use, where the other end never answers."""
     if release not in {"1.0.20", "1.4.1"}:
         return []
+    seconds, told = {}, []
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        _, report = ran([python, os.fspath(PROGRAMS / "telemetry_end.py"), os.fspath(folder), address], folder)
         server.settimeout(DEADLINE)
-        server.accept()[0].close()
-    seconds = sum(stage["seconds"] for stage in report["receipt"])
-    stuck = [one for one in report["findings"] if one["reason"] == "blocks_exit" and one["kind"] == "thread"]
-    problem = "" if stuck else f"the thread that sends is not told: {report['findings']}"
-    return [
-        (
-            "telemetry to a server that never answers",
-            "open",
-            f"{len(stuck)} thread",
-            "let go",
-            f"stages took {seconds:.1f} s",
-            problem,
-        )
-    ]
+        for how in ("bare", "agent"):
+            text, report = ran(python, "telemetry_end.py", os.fspath(folder / how), address, folder=folder, agent=how == "agent")
+            # From the last line of the program to the end of its process.
+            seconds[how] = time.time() - float(text)
+            server.accept()[0].close()
+            told = [one for one in report.get("findings", ()) if (one["reason"], one["kind"]) == ("blocks_exit", "thread")]
+    problem = joined(
+        "" if told else "the thread that sends is not told",
+        f"the end took {seconds['agent']:.1f} s" if seconds["agent"] > TELEMETRY_SECONDS else "",
+        f"bare the end took {seconds['bare']:.1f} s alone" if seconds["bare"] < TELEMETRY_SECONDS_BARE else "",
+    )
+    kept = f"ended after {seconds['agent']:.1f} s, bare {seconds['bare']:.1f} s"
+    return [("telemetry to a server that never answers", "open", f"{len(told)} thread", "let go", kept, problem)]
 
 
 # -- lancedb ---------------------------------------------------------------------------------------------------------
@@ -254,28 +184,26 @@ def telemetry(python: str, folder: Path, release: str) -> list[Cells]:
 
 def lance_connections(python: str, folder: Path, release: str) -> list[Cells]:
     """Return the rows of all ways into lancedb."""
-    text, _ = ran([python, os.fspath(PROGRAMS / "lance_connections.py"), os.fspath(folder / "connections")], folder)
-    lines = [json.loads(line) for line in text.splitlines()]
+    text, _ = ran(python, "lance_connections.py", os.fspath(folder / "connections"), folder=folder)
+    *lines, last = [json.loads(line) for line in text.splitlines()]
     found: list[Cells] = []
-    early = release.startswith("0.14")
-    for line in lines[:-1]:
+    for line in lines:
         name, how = line["constructor"], line["how"]
+        # Synchronous ones have an asynchronous one inside, which can be closed, from 0.17 on.
+        can_close = line.get("can_close", False)
         # To let go of a synchronous connection is the only way to end it; the asynchronous one has a close().
         wanted = int(how == "left open" or (how == "dropped" and name == "connect_async"))
-        if early and name in {"connect", "remote"} and how == "closed":
-            how = "let go of"
-        problem = line.get("error", "") or ("" if line["found"] == wanted else f"found {line['found']} of {wanted}")
-        action = (
-            "by the program"
-            if not wanted
-            else "with the process"
-            if how == "dropped" or (early and name != "connect_async")
-            else "by leakagent"
+        is_closed = how == "left open" and can_close
+        problem = joined(
+            line.get("error", ""),
+            f"found {line.get('found')} of {wanted}" if line.get("found") != wanted else "",
+            f"closed by leakagent: {last['closed']}" if how == "left open" and (name in last["closed"]) != can_close else "",
         )
-        found.append((name, how, f"{line.get('found')} of {wanted}", action, "its native runtime", problem))
-    last = lines[-1]
+        action = "by leakagent" if is_closed else "with the process" if wanted else "by the program"
+        left = "let go of" if how == "closed" and not can_close else how
+        found.append((name, left, f"{line.get('found')} of {wanted}", action, "its native runtime", problem))
     problem = f"threads {last['threads']}" if last["threads"] else ""
-    loop = "no loop in this release" if early else "thread ended, loop closed"
+    loop = "thread ended, loop closed" if int(release.split(".")[1]) >= 17 else "no loop in this release"
     found.append(("lancedb.background_loop.LOOP", "running", f"{last['found']} connections", loop, "its native runtime", problem))
     return found
 
@@ -285,9 +213,8 @@ def lance_connections(python: str, folder: Path, release: str) -> list[Cells]:
 
 def llama_answers(python: str, folder: Path, release: str) -> list[Cells]:
     """Return the row of streamed answers."""
-    command = [python, os.fspath(PROGRAMS / "llama_answers.py")]
-    text, report = ran(command, folder)
-    bare, _ = ran(command, folder, agent=False)
+    text, report = ran(python, "llama_answers.py", folder=folder)
+    bare, _ = ran(python, "llama_answers.py", folder=folder, agent=False)
     found = sorted((one["reason"], one["site"]["file"].rpartition("/")[2]) for one in report["findings"])
     lost = (
         [("lost_task", "simple.py")] if release.startswith("0.12") else [("lost_task", "context.py"), ("lost_task", "simple.py")]
@@ -314,9 +241,7 @@ def llama_answers(python: str, folder: Path, release: str) -> list[Cells]:
 
 def streamlit_sessions(python: str, folder: Path, _release: str) -> list[Cells]:
     """Return the rows of a Streamlit app."""
-    text, _ = ran(
-        [python, os.fspath(PROGRAMS / "streamlit_sessions.py"), python, os.fspath(folder / "sessions")], folder, agent=False
-    )
+    text, _ = ran(python, "streamlit_sessions.py", python, os.fspath(folder / "sessions"), folder=folder, agent=False)
     found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     return [
         (line["constructor"], line["left"], line["found"], line["closed"], line["remains"], line["problem"]) for line in found
@@ -324,8 +249,9 @@ def streamlit_sessions(python: str, folder: Path, _release: str) -> list[Cells]:
 
 
 ROWS: dict[str, list[Callable[[str, Path, str], list[Cells]]]] = {
-    "chromadb": [chroma_clients, end_of("chroma_end.py"), telemetry],
-    "lancedb": [lance_connections, end_of("lance_end.py")],
+    "chromadb": [chroma_clients, residue("chroma_residue.py"), end_of("chroma_end.py"), killed("chroma_writes.py"), telemetry],
+    "lancedb": [lance_connections, residue("lance_residue.py"), end_of("lance_end.py"), killed("lance_writes.py")],
     "llama-index-core": [llama_answers],
     "streamlit": [streamlit_sessions],
+    **{library: [client_rows(library)] for library in CLIENTS},
 }

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,13 +41,6 @@ async def main():
     print([message.content for message in engine.chat_history])
 """
 LINE = "llama_index/core/chat_engine/simple.py"
-
-ANSWERS = f"""\
-{ENGINE}
-async def half_way():
-    await asyncio.sleep(0)
-asyncio.run(main())
-"""
 
 REFUSES = f"""\
 {ENGINE}
@@ -86,10 +80,6 @@ async def drop():
     print([message.content for message in engine.chat_history])
 asyncio.run(drop())
 """
-
-
-def test_llama_index_that_answers(compare: Callable[..., Any]) -> None:
-    compare(ANSWERS).check()
 
 
 def test_llama_index_with_a_backend_that_breaks_off(compare: Callable[..., Any]) -> None:
@@ -178,23 +168,29 @@ def test_lancedb_ends_with_its_status(compare: Callable[..., Any], text: str) ->
 # posthog sends from a thread, which its exit handler waits for.
 REPORTS_ITS_USE = """\
 import sys
+import time
 import chromadb
 import posthog
 posthog.host = sys.argv[1]
 client = chromadb.PersistentClient("a")
-print(client.heartbeat() > 0, flush=True)
+client.heartbeat()
+print(time.time(), flush=True)
 """
+
+#: Seconds from the last line of the program to the end of its process: bare, it takes a minute and more, however fast the machine is.
+FAR_BELOW = 40
 
 
 def test_chromadb_that_reports_its_use_to_a_server_which_never_answers(
     python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
 ) -> None:
-    # Bare, it takes a minute and more.
     report = tmp_path / "report.json"
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         ran = python("-m", "leakagent", "--report", f"json:{report}", program(REPORTS_ITS_USE), address)
-        assert (ran.returncode, ran.stdout) == (0, "True\n"), ran
+        ended = time.time()
+        assert ran.returncode == 0, ran
+        assert ended - float(ran.stdout) < FAR_BELOW, ran
         found = json.loads(report.read_text(encoding="utf-8"))["findings"]
         assert ("blocks_exit", "thread", "library", "released") in [
             (one["reason"], one["kind"], one["owner"], one["action"]) for one in found

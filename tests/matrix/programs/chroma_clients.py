@@ -22,9 +22,9 @@ from leakagent.watcher import own_threads
 
 logging.disable(logging.CRITICAL)
 #: How long what remains is waited for.
-SECONDS = 2.0
+SECONDS = 10.0
 
-folder, port = sys.argv[1], int(sys.argv[2])
+folder, port = sys.argv[1:]
 numbers = iter(range(1000))
 
 
@@ -56,17 +56,17 @@ def admin() -> object:
 
 
 def http() -> object:
-    return chromadb.HttpClient(host="127.0.0.1", port=port, settings=settings())
+    return chromadb.HttpClient(host="127.0.0.1", port=int(port), settings=settings())
 
 
 def cloud() -> object:
     names = {"tenant": "default_tenant", "database": "default_database", "api_key": "key"}
-    return chromadb.CloudClient(**names, cloud_host="127.0.0.1", cloud_port=port, enable_ssl=False, settings=settings())
+    return chromadb.CloudClient(**names, cloud_host="127.0.0.1", cloud_port=int(port), enable_ssl=False, settings=settings())
 
 
 def async_http() -> object:
     async def make() -> object:
-        client = await chromadb.AsyncHttpClient(host="127.0.0.1", port=port, settings=settings())
+        client = await chromadb.AsyncHttpClient(host="127.0.0.1", port=int(port), settings=settings())
         await client.heartbeat()
         return client
 
