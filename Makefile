@@ -1,7 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo otel-demo dashboards test check corpus downstream faults bench bench-gate matrix wheel docs browser false-alarms clean
+.PHONY: demo otel-demo dashboards test check corpus downstream faults bench bench-gate matrix wheel docs browser panes false-alarms clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -46,6 +46,11 @@ docs:
 # Needs Chromium: opens a report of a real program, light and dark, and looks for console messages and requests.
 browser:
 	@$(PYTHON) .ci/test.py browser
+
+# Needs tmux: `leakagent top` over three programs, as it looks in a terminal.
+panes:
+	@$(PYTHON) .ci/test.py panes
+
 # Half an hour: the suites of uvicorn, starlette and anyio, into docs/false-alarms.md.
 false-alarms:
 	@$(PYTHON) .ci/test.py false-alarms

@@ -8,6 +8,7 @@
     python .ci/test.py downstream    other people's test suites with and without the agent; writes docs/downstream.md
     python .ci/test.py docs          build the documentation into .site/, warnings are errors
     python .ci/test.py browser       open a real HTML report in headless Chromium, and keep the picture for the documentation
+    python .ci/test.py panes         run the terminal view in tmux over three programs, into docs/top.md
     python .ci/test.py bench [NAME]  the benchmarks (needs the Debian packages valgrind and wrk): tables, results.json, docs/benchmarks.md
     python .ci/test.py bench-gate    one line for each target that is missed
     python .ci/test.py otel-demo     the demo, a real Collector and a real store, and where its leaks are seen (--once: and end)
@@ -652,6 +653,13 @@ def browser(_arguments: list[str]) -> int:
         return status or python.run(".ci/browser.py", str(report), "docs/images")
 
 
+def panes(_arguments: list[str]) -> int:
+    """Run ``leakagent top`` in tmux, and keep what it shows for the documentation."""
+    with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
+        python = stack.enter_context(installed(this_python(), "apps", build_wheel(Path(folder))))
+        return python.run(".ci/panes.py", python.command[0])
+
+
 def false_alarms(arguments: list[str]) -> int:
     """Run the test suites of other projects under the pytest plugin, and write what was found into docs/."""
     with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
@@ -721,6 +729,7 @@ COMMANDS = {
     "bench-gate": bench_gate,
     "otel-demo": otel_demo,
     "dashboards": dashboards,
+    "panes": panes,
     "false-alarms": false_alarms,
     "wheel": wheel,
     "pin": pin,

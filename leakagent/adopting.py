@@ -2,12 +2,13 @@
 
 The problem.  Everything else learns of a resource at its constructor, and those have run.
 
-What we do.  Threads and children of `multiprocessing` are on lists of the standard library's own.  Executors, loops and children of
-`subprocess` are on none: the garbage collector knows every object, and is asked once (about 0.1 s for a million objects).  Who made a
+What we do.  Threads and children of `multiprocessing` are on lists of the standard library's own.  Executors, loops, children of `subprocess`, and clients of chromadb and
+lancedb are on none: the garbage collector knows every object, and is asked once (about 0.1 s for a million objects).  Who made a
 resource is not known.  What stands for it is the first line of what it runs (a task's coroutine, a thread's target), and for the
-others the name by which a module refers to them.
+others the name by which a module refers to them.  A pool that a module of an installed package refers to is that package's.
 
-What is still open.  Ages count from the moment in which the agent was attached.  What a module of the program has imported by name
+What is still open.  Ages count from the moment in which the agent was attached.  Clients of other libraries that exist already are not taken up:
+what is told of them is mostly that they were dropped, and those of before are not there to be found.  What a module of the program has imported by name
 before that and the agent replaces in that module is not seen (asyncio's `create_task` ends in the loop's method, which is).
 """
 
@@ -16,7 +17,18 @@ from __future__ import annotations
 import sys
 
 from . import guard
-from .core.records import EVENT_LOOP, PROCESS, PROCESS_POOL, SUBPROCESS, TASK, THREAD, THREAD_POOL
+from .core.records import (
+    CHROMADB_CLIENT,
+    EVENT_LOOP,
+    LANCEDB_CONNECTION,
+    PROCESS,
+    PROCESS_POOL,
+    SUBPROCESS,
+    TASK,
+    THREAD,
+    THREAD_POOL,
+)
+from .core.sites import LIBRARY, owner_of
 from .shutdown import interpreter
 
 TYPE_CHECKING = False
@@ -25,15 +37,19 @@ if TYPE_CHECKING:
 
     from .agent import Agent
 
-#: Module of the program -> the class in it, and its kind.
-_CLASSES = {
-    "concurrent.futures.thread": ("ThreadPoolExecutor", THREAD_POOL),
-    "concurrent.futures.process": ("ProcessPoolExecutor", PROCESS_POOL),
-    "multiprocessing.pool": ("Pool", PROCESS_POOL),
-    "multiprocessing.managers": ("BaseManager", "manager"),
-    "subprocess": ("Popen", SUBPROCESS),
-    "asyncio.events": ("AbstractEventLoop", EVENT_LOOP),
-}
+#: Modules of the program, the class in each, and its kind.
+_CLASSES = (
+    ("concurrent.futures.thread", "ThreadPoolExecutor", THREAD_POOL),
+    ("concurrent.futures.process", "ProcessPoolExecutor", PROCESS_POOL),
+    ("multiprocessing.pool", "Pool", PROCESS_POOL),
+    ("multiprocessing.managers", "BaseManager", "manager"),
+    ("subprocess", "Popen", SUBPROCESS),
+    ("asyncio.events", "AbstractEventLoop", EVENT_LOOP),
+    ("chromadb.api.client", "SharedSystemClient", CHROMADB_CLIENT),
+    ("lancedb.db", "AsyncConnection", LANCEDB_CONNECTION),
+    ("lancedb.db", "LanceDBConnection", LANCEDB_CONNECTION),
+    ("lancedb.remote.db", "RemoteDBConnection", LANCEDB_CONNECTION),
+)
 
 #: Names of modules that are looked through for one that refers to an object.
 _MOST_NAMES = 100_000
@@ -50,6 +66,9 @@ def adopt(agent: Agent) -> dict[str, int]:
     loops = [loop for loop in found.get(EVENT_LOOP, ()) if interpreter.is_open_loop(loop)]
     pools = [pool for kind in (THREAD_POOL, PROCESS_POOL) for pool in found.get(kind, ()) if interpreter.is_open_pool(pool)]
     workers = interpreter.workers_of_pools(pools, found.get("manager", []))
+    clients = [*found.get(CHROMADB_CLIENT, ()), *found.get(LANCEDB_CONNECTION, ())]
+    names = _names_of([*pools, *clients])
+    mine = [(pool, names[id(pool)]) for pool in pools if not _is_a_librarys(names[id(pool)])]
     parts = agent.parts
     counts = {}
     for kind, part, objects in (
@@ -58,13 +77,21 @@ def adopt(agent: Agent) -> dict[str, int]:
         (THREAD, "threads", interpreter.started_threads()),
         (PROCESS, "processes", [(process, workers.get(process.pid, "")) for process in interpreter.children()]),
         (SUBPROCESS, "subprocesses", [popen for popen in found.get(SUBPROCESS, ()) if popen.returncode is None]),
-        (THREAD_POOL, "executors", [(pool, _name_of(pool)) for pool in pools if interpreter.is_thread_pool(pool)]),
-        (PROCESS_POOL, "executors", [(pool, _name_of(pool)) for pool in pools if not interpreter.is_thread_pool(pool)]),
+        (THREAD_POOL, "executors", [(pool, name) for pool, name in mine if interpreter.is_thread_pool(pool)]),
+        (PROCESS_POOL, "executors", [(pool, name) for pool, name in mine if not interpreter.is_thread_pool(pool)]),
+        (CHROMADB_CLIENT, "chromadb", [(client, names[id(client)]) for client in found.get(CHROMADB_CLIENT, ())]),
+        (LANCEDB_CONNECTION, "lancedb", [(client, names[id(client)]) for client in found.get(LANCEDB_CONNECTION, ())]),
     ):
         if part in parts and part not in guard.disabled:
             adopted = guard.call(part, parts[part].adopt, objects)
             counts[kind] = adopted or 0
     return {kind: number for kind, number in counts.items() if number}
+
+
+def _is_a_librarys(name: str) -> bool:
+    """Say whether a name is that of an installed package, which keeps the object for the whole process."""
+    path = getattr(sys.modules.get(name.rpartition(".")[0]), "__file__", None)
+    return path is not None and owner_of(path) == LIBRARY
 
 
 def _objects() -> dict[str, list[Any]]:
@@ -73,7 +100,7 @@ def _objects() -> dict[str, list[Any]]:
 
     wanted = [
         (getattr(module, name), kind)
-        for module_name, (name, kind) in _CLASSES.items()
+        for module_name, name, kind in _CLASSES
         if hasattr(module := sys.modules.get(module_name), name)
     ]
     kinds: dict[type, str] = {}
@@ -89,17 +116,18 @@ def _objects() -> dict[str, list[Any]]:
     return found
 
 
-def _name_of(resource: object) -> str:
-    """Return the name by which a module refers to an object, empty if none does."""
+def _names_of(resources: list[Any]) -> dict[int, str]:
+    """Return by identity the name by which a module refers to each object, empty if none does."""
+    found = {id(resource): "" for resource in resources}
     looked = 0
-    for module_name, module in list(sys.modules.items()):
+    for module_name, module in list(sys.modules.items()) if found else ():
         names = getattr(module, "__dict__", None)
         if type(names) is not dict:
             continue
         looked += len(names)
         for name, value in list(names.items()):
-            if value is resource:
-                return f"{module_name}.{name}"
+            if found.get(id(value)) == "":
+                found[id(value)] = f"{module_name}.{name}"
         if looked > _MOST_NAMES:
             break
-    return ""
+    return found

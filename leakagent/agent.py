@@ -358,6 +358,7 @@ class Agent:
             self.parts[part].signals = self.signals
         if part in SERVERS:
             self.parts[part].ending, self.parts[part].signals = self.ending, self.signals
+            self.parts[part].interrupted = self.interrupted
 
     def _is_used(self) -> bool:
         return any(not isinstance(part, Instrumentation) or part.is_used() for part in self.parts.values())

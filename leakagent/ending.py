@@ -10,7 +10,7 @@ import time
 from . import __version__, config, guard, leftovers
 from .core import findings as f
 from .core.findings import Finding, Report
-from .core.records import DROPPED, PROCESS_POOL, THREAD_POOL, Record
+from .core.records import DROPPED, PROCESS_POOL, THREAD, THREAD_POOL, Record
 from .core.sites import shown_path
 from .detect.leftovers import finding_of, ignored, pool_is_a_leak, task_is_a_leak
 from .instrumentation import SERVERS
@@ -466,7 +466,8 @@ class Ending:
         from .report.fixes import fix_for  # only for programs that left something
 
         part = self.agent.client_part(record.kind)
-        fix = (part.fix(record) if part is not None else "") or fix_for(reason, record.kind)
+        daemon = record.kind == THREAD and bool(getattr(record.resource(), "daemon", False))
+        fix = (part.fix(record) if part is not None else "") or fix_for(reason, record.kind, daemon=daemon)
         found = finding_of(record, reason, base=self.agent.base, fix=fix, **more)
         if record.detail.get("adopted"):
             found.evidence.append(_ADOPTED if record.code is None else _ADOPTED + _FIRST_LINE)

@@ -1,4 +1,4 @@
-"""What is open in this process, leak or not, place by place: for the view of ``leakagent top``.
+"""What is open in this process, leak or not, place by place, and how it has grown: for ``leakagent top`` and ``leakagent dump``.
 
 A place is the line that made the resources.  For each: how many there are, the oldest one's age, its creation stack (at level ``stack``), and
 where it is now: the await chain of a task, the frame of a thread.
@@ -72,6 +72,42 @@ def inventory(agent: Agent) -> list[dict[str, Any]]:
         if of_kind[place.kind] <= _PLACES:
             found.append(_told(agent, place))
     return found
+
+
+def growth(agent: Agent) -> list[dict[str, Any]]:
+    """Return how the live count of each place has changed, the fastest growing first; nothing for places that made only a few.
+
+    Returns:
+        For each: ``kind``, ``owner``, ``site`` (as of a finding), ``live`` (at the last look), ``was`` (at the first one), ``seconds`` (between them),
+        ``per_minute`` (`leakagent.detect.growth.speed`), and ``growing``: whether it is told as a leak.
+
+    """
+    from .detect.growth import speed
+    from .report.fingerprint import SOURCE_LIMIT, source_line
+    from .report.words import well_formed
+
+    found = []
+    for record, samples, growing in [] if agent.growing is None else agent.growing.courses():
+        site = resolve(record.code, record.lasti, base=agent.base)
+        (begin, was), (end, live) = samples[0], samples[-1]
+        found.append(
+            {
+                "kind": record.kind,
+                "owner": site.owner,
+                "site": {
+                    "function": well_formed(site.function),
+                    "file": well_formed(site.file),
+                    "line": max(site.line, 0),
+                    "source": well_formed(source_line(site), SOURCE_LIMIT),
+                },
+                "live": live,
+                "was": was,
+                "seconds": round(end - begin, 3),
+                "per_minute": round(60 * speed(samples), 3),
+                "growing": growing,
+            }
+        )
+    return sorted(found, key=lambda one: (not one["growing"], -one["per_minute"]))
 
 
 def _resources(agent: Agent) -> Iterator[tuple[str, CodeType | None, int, tuple[Any, ...]]]:

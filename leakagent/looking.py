@@ -58,7 +58,10 @@ def _inventory(agent: Agent) -> list[dict[str, Any]]:
 
 
 def dump(agent: Agent) -> dict[str, Any]:
-    """Return the JSON report of what is open now; nothing is closed."""
+    """Return the JSON report of what is open now, with how the count of each place has changed; nothing is closed."""
+    from .inventory import growth
     from .report.json_report import to_dict
 
-    return to_dict(agent.ending().look(children=False))
+    document = to_dict(agent.ending().look(children=False))
+    grows = growth(agent)
+    return {**document, "growth": grows} if grows else document

@@ -29,6 +29,7 @@ from .core.records import (
     CHROMADB_CLIENT,
     EVENT_LOOP,
     LANCEDB_CONNECTION,
+    LANCEDB_LOOP,
     PROCESS_POOL,
     SHARED_MEMORY,
     SUBPROCESS,
@@ -42,6 +43,7 @@ from .shutdown import interpreter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import CodeType
     from typing import Any
 
     from .agent import Agent
@@ -85,6 +87,7 @@ _REASONS = {
     EVENT_LOOP: f.NOT_CLOSED,
     CHROMADB_CLIENT: f.NOT_CLOSED,
     LANCEDB_CONNECTION: f.NOT_CLOSED,
+    LANCEDB_LOOP: f.NOT_CLOSED,
     SHARED_MEMORY: f.NOT_CLOSED,
 }
 
@@ -95,15 +98,17 @@ class Owner:
     Attributes:
         name: What the report calls it.
         test_id: The test, if it is one.
+        code: Its code, which stands for a line that is not known.
 
     """
 
-    __slots__ = ("name", "test_id")
+    __slots__ = ("code", "name", "test_id")
 
-    def __init__(self, name: str, test_id: str | None = None) -> None:
+    def __init__(self, name: str, test_id: str | None = None, code: CodeType | None = None) -> None:
         """Note a name."""
         self.name = name
         self.test_id = test_id
+        self.code = code
 
     def __repr__(self) -> str:
         """Show the name."""
@@ -141,6 +146,7 @@ class Owners:
         finally:
             with suppress(ValueError):  # left in another context than the one it was entered in
                 self._variable.reset(token)
+            self.abandoned(owner)
             self._pens.remove(owner)
             self._begin(self._pens[-1])
 
@@ -162,6 +168,14 @@ class Owners:
                 self._threads.pop(thread.ident, None)
             else:
                 self._threads[thread.ident] = owner
+
+    def abandoned(self, owner: Owner | None = None) -> list[Record]:
+        """Return the loops of lancedb's that were left in a bad state: by ``owner``, or else by the one that holds the pen."""
+        part = self.agent.parts.get("lancedb")
+        if part is None:
+            return []
+        owner = owner or self._pens[-1]
+        return guard.call("lancedb", part.abandoned_loops, owner, owner.code) or []
 
     def of_task(self, task: Any, created: float) -> Owner:  # noqa: ANN401 - a task, or None
         """Return the owner of a task that was created at that time."""
@@ -230,7 +244,7 @@ class Left:
             found += [record for record, _ in parts["shared memory"].left_over()]
         if "chromadb" in parts:
             found += parts["chromadb"].left_over()
-        return found
+        return found + self.owners.abandoned()
 
     def _look_at_tasks(self, tasks: Any) -> None:  # noqa: ANN401 - the part for tasks
         from .instrumentation.task_notes import Observation, awaiting, calling_task, is_helper
@@ -306,15 +320,13 @@ class Left:
                 if observation in known:
                     known.remove(observation)
             found.append((owner, finding))
-        for owner, observation, _task in self.pending:
+        for owner, observation, task in self.pending:
             observation.entry.told = True
             waits = [self.ending.waits(observation.waits)] if observation.waits else []
-            record = self.agent.parts["asyncio"].record(observation)
-            found.append((owner, self.ending.finding(record, f.OUTLIVED_SCOPE, evidence=waits)))
+            found.append((owner, self._task_finding(observation, task, waits)))
         for owner, record, finding in self.records:
             record.detail["scope"] = True
-            if record.kind == THREAD:
-                finding.evidence = [f"runs {where}" for where in self._frames(record)]
+            finding.evidence = self._evidence(record) or finding.evidence
             found.append((owner, finding))
         findings = []
         for owner, finding in found:
@@ -326,12 +338,32 @@ class Left:
                 findings.append(finding)
         return self._known(merge(findings))
 
+    def _task_finding(self, observation: Observation, task: Any, evidence: list[str]) -> Finding:  # noqa: ANN401 - a task
+        record = self.agent.parts["asyncio"].record(observation)
+        place = None
+        if "lancedb" in self.agent.parts:
+            from .instrumentation.lance_suites import FIX_CALL, call_of
+
+            place = guard.call("lancedb", call_of, task)
+        if place is None:
+            return self.ending.finding(record, f.OUTLIVED_SCOPE, evidence=evidence)
+        record.code, record.lasti = place
+        record.stack = None  # of the loop's thread, which says nothing
+        finding = self.ending.finding(record, f.OUTLIVED_SCOPE, evidence=["on lancedb's background loop", *evidence])
+        finding.fix = FIX_CALL
+        return finding
+
     def lines(self) -> list[str]:
         """Return one text for each: the kind, and where it was created."""
         found = [finding for _, _, finding in self.records]
         for _, observation in [*self.ended, *((owner, seen) for owner, seen, _ in self.pending)]:
             found.append(self.ending.finding(self.agent.parts["asyncio"].record(observation), f.OUTLIVED_SCOPE))
         return [f"{one.kind} of {one.site.file}:{one.site.line} {one.site.function}" for one in found]
+
+    def _evidence(self, record: Record) -> list[str]:
+        if record.kind == THREAD:
+            return [f"runs {where}" for where in self._frames(record)]
+        return list(record.detail["evidence"]) if record.kind == LANCEDB_LOOP else []
 
     def _frames(self, record: Record) -> list[str]:
         from .telling import chain_text

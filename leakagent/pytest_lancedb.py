@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 def lancedb_loop() -> Iterator[None]:
     """Stop lancedb's background loop when the suite is over, so that its thread is gone: for checks at the end of the session."""
     yield
-    stop_lancedb_loop()
+    _stop()
 
 
 @pytest.fixture
 def no_lancedb_loop() -> Iterator[None]:
     """Stop lancedb's background loop after this test; the next test's first call starts it again."""
     yield
-    stop_lancedb_loop()
+    _stop()
+
+
+def _stop() -> None:
+    if not stop_lancedb_loop():
+        pytest.fail("lancedb's background loop could not be stopped: a call that does not end runs on it", pytrace=False)

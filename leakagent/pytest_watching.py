@@ -26,11 +26,11 @@ from .report import baseline
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from types import CodeType
     from typing import Any
 
     from .agent import Agent
     from .core.findings import Finding
-    from .owners import Left
 
 _MARK = "leakagent"
 _SESSION = "the session (imports, and what is made between tests)"
@@ -69,7 +69,7 @@ class _Item:
     """The test that runs."""
 
     def __init__(self, item: pytest.Item) -> None:
-        self.owner = Owner(item.nodeid, item.nodeid)
+        self.owner = Owner(item.nodeid, item.nodeid, _code(item))
         self.reports: list[pytest.TestReport] = []
         self.told: list[pytest.TestReport] = []
         self.ignore: list[str] = []
@@ -205,16 +205,17 @@ class Watching:
         """Look for what is left of all, when the last fixtures are gone and before pytest's own summary."""
         yield
         if self.owners is not None and session.testscollected and not self.config.getoption("collectonly"):
-            guard.call("pytest", self._finish, self.owners.left_of(lambda _: True))
+            guard.call("pytest", self._finish, self.owners)
         output = getattr(self.config, "workeroutput", None)
         if output is not None:
             output["leakagent"] = self.left
         elif self.left and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _finish(self, left: Left) -> None:
+    def _finish(self, owners: Owners) -> None:
         from .report.live import render
 
+        left = owners.left_of(lambda _: True)
         if left and left.wait(self.grace):
             self.left += [render(one) for one in self._wanted(left.tell(named=True), [])]
 
@@ -295,6 +296,13 @@ def _raised(error: Leak) -> Leak:
         raise error
     except Leak as caught:
         return caught
+
+
+def _code(item: pytest.Item) -> CodeType | None:
+    """Return the code of a test's function; not every test has one."""
+    function = getattr(item, "function", None)
+    code: CodeType | None = getattr(getattr(function, "__wrapped__", function), "__code__", None)
+    return code
 
 
 def _wrong(what: object) -> pytest.UsageError:

@@ -9,7 +9,10 @@ from leakagent.live import overview
 from leakagent.report.words import safe
 
 _USAGE = "leakagent: usage: leakagent top [--once] [--json]\n"
-_HEADS = ("PID", "STATE", "KIND", "LIVE", "PEAK", "CREATED", "LEAKS", "PROGRAM")
+
+#: Smallest growth a minute that is shown.
+_SHOWN = 0.05
+_HEADS = ("PID", "STATE", "KIND", "LIVE", "+/MIN", "PEAK", "CREATED", "LEAKS", "PROGRAM")
 
 
 def main(words: list[str]) -> None:
@@ -57,6 +60,7 @@ def cells(row: overview.Row) -> tuple[str, ...]:
         safe(str(row.process["state"])),
         safe(row.kind) or "-",
         str(counts["live"]),
+        f"{row.per_minute:+.1f}" if abs(row.per_minute) >= _SHOWN else "",
         str(counts["peak"]),
         str(counts["created"]),
         str(counts["findings"]),

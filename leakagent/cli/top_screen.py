@@ -20,7 +20,9 @@ EVERY = 2.0
 #: Seconds that a process gets to answer; one that is stopped must not keep the others from being shown.
 _ANSWER = 1.0
 
-_HEADS = ("PID", "STATE", "KIND", "LIVE", "+/-", "PEAK", "CREATED", "LEAKS", "PROGRAM")
+_NOTHING = "nothing leaks here; Enter shows where these were made and where they are now"
+
+_HEADS = ("PID", "STATE", "KIND", "LIVE", "+/-", "+/MIN", "PEAK", "CREATED", "LEAKS", "PROGRAM")
 
 
 class Screen(App[None]):
@@ -100,8 +102,9 @@ class Screen(App[None]):
         lines = [] if row is None else overview.details(row)
         if row is not None and row.key == self._opened:
             # What was asked for stays there, and is asked for again with every look.
-            known = lines if row.counts["findings"] else []
-            lines = [*known, *self._answer] or lines
+            lines = [*lines, *self._answer]
+        elif row is not None and not row.counts["findings"]:
+            lines.append(_NOTHING)
         self.query_one("#details", Static).update("\n".join(safe(line, 400) for line in lines))
 
     def on_data_table_row_highlighted(self) -> None:

@@ -57,6 +57,9 @@ SLOWER = 0.6
 #: Share of the slope that the row of samples before must have left.
 STEADY = 0.75
 
+#: Samples by which the speed is reckoned that is only shown: 120 pairs, some 0.05 ms.
+SHOWN = 16
+
 _SPREADS = 3.0
 #: Median absolute deviation -> standard deviation of normal noise.
 _MAD_TO_DEVIATION = 1.4826
@@ -99,27 +102,26 @@ class Trend:
 class _Level:
     """The last `SIZE` samples at one distance from each other."""
 
-    __slots__ = ("counts", "slope", "suspected", "taken", "times")
+    __slots__ = ("samples", "slope", "suspected", "taken")
 
     def __init__(self) -> None:
-        self.times: list[float] = []
-        self.counts: list[int] = []
+        #: Time and count; pairs, since others look at them in the meantime.
+        self.samples: list[tuple[float, int]] = []
         self.taken = 0
         self.suspected = 0
         self.slope = 0.0
 
     def add(self, time: float, count: int) -> bool:
         """Take a sample; returns whether it is time to judge."""
-        self.times.append(time)
-        self.counts.append(count)
+        self.samples.append((time, count))
         self.taken += 1
-        if len(self.times) > SIZE:
-            del self.times[0], self.counts[0]
-        return len(self.times) == SIZE and self.taken % STEP == 0
+        if len(self.samples) > SIZE:
+            del self.samples[0]
+        return len(self.samples) == SIZE and self.taken % STEP == 0
 
     def judge(self, created: Callable[[], Iterable[float]]) -> Trend | None:
         """Return the trend if it was there before half of the samples came."""
-        found = trend(self.times, self.counts)
+        found = trend([time for time, _ in self.samples], [count for _, count in self.samples])
         if found is None or not stay(found, created()):
             self.suspected = 0
             return None
@@ -163,6 +165,22 @@ class Series:
             if level.add(time, count):
                 found = level.judge(created) or found
         return found
+
+    def course(self) -> list[tuple[float, int]]:
+        """Return time and count of the samples that reach back farthest, with the latest one at the end; for any thread."""
+        levels = [found for level in list(self._levels) if (found := list(level.samples))]
+        if not levels:
+            return []
+        longest = min(levels, key=lambda samples: samples[0][0])
+        latest = levels[0][-1]
+        return longest if longest[-1] == latest else [*longest, latest]
+
+
+def speed(samples: Sequence[tuple[float, int]]) -> float:
+    """Return by how many a count changes per second: the Theil-Sen slope, of `SHOWN` of its samples at most; 0 of less than two."""
+    last = len(samples) - 1
+    shown = samples if last < SHOWN else [samples[round(at * last / (SHOWN - 1))] for at in range(SHOWN)]
+    return theil_sen([time for time, _ in shown], [count for _, count in shown])
 
 
 def trend(times: Sequence[float], counts: Sequence[int]) -> Trend | None:

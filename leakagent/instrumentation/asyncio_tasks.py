@@ -32,7 +32,7 @@ from .task_window import Window
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import FrameType, ModuleType
     from typing import Any
 
@@ -197,9 +197,9 @@ class Tasks:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _observe_ending(self, loop: AbstractEventLoop, runner: FrameType | None) -> list[Observation]:
-        return self._observe_loop(loop, _main_coroutine(runner))
+        return self._observe_loop(loop, _main_coroutines(runner))
 
-    def _observe_loop(self, loop: AbstractEventLoop, main: object = None) -> list[Observation]:
+    def _observe_loop(self, loop: AbstractEventLoop, mains: Sequence[object] = ()) -> list[Observation]:
         """Note what is pending when a loop ends.
 
         The loop's own helpers are left out.  If a signal ends the program, or the main coroutine itself was interrupted (Ctrl+C),
@@ -211,7 +211,7 @@ class Tasks:
         task = None
         seen: list[Observation] = []
         waiting = pending_tasks(loop)
-        interrupted = state.interrupts or (main is not None and any(task.get_coro() is main for task in waiting))
+        interrupted = state.interrupts or any(one is task or one is task.get_coro() for one in mains for task in waiting)
         # Referred to weakly: a list of tasks would vouch for those that wait for each other.
         pending = cheapest_first(waiting)
         deadline = time.perf_counter() + END_PROOF_SECONDS
@@ -340,12 +340,32 @@ def _rename(old: object, new: object) -> None:
         package.create_task = new
 
 
-def _main_coroutine(frame: FrameType | None) -> object:
-    """Return what ``asyncio.run`` was called with: still pending when it was interrupted (on 3.11 and newer not by Ctrl+C)."""
+#: Function of asyncio -> its variable with what it runs.
+_RUN_WITH = {"run": "coro", "run_until_complete": "future"}
+
+
+def _main_coroutines(frame: FrameType | None) -> list[object]:
+    """Return what the loop was run with, coroutines or tasks: still pending if it was interrupted (on 3.11 and newer not by the first Ctrl+C).
+
+    That is the argument of ``asyncio.run``, and what the exception that ends the loop has passed through: ``anyio.run`` and others use
+    ``asyncio.Runner`` itself.
+    """
+    found = []
     for _ in range(6):
         if frame is None:
-            return None
+            break
         if frame.f_code.co_name in {"run", "asyncio_run"} and "main" in frame.f_locals:
-            return frame.f_locals["main"]
+            found.append(frame.f_locals["main"])
         frame = frame.f_back
-    return None
+    error = sys.exc_info()[1]
+    trace = None if error is None else error.__traceback__
+    while trace is not None:
+        name = _RUN_WITH.get(trace.tb_frame.f_code.co_name)
+        if name is not None and trace.tb_frame.f_globals.get("__name__") in {
+            "asyncio.runners",
+            "asyncio.base_events",
+            "taskgroup.runners",
+        }:
+            found.append(trace.tb_frame.f_locals.get(name))
+        trace = trace.tb_next
+    return [one for one in found if one is not None]

@@ -47,7 +47,8 @@ class Held:
 
     """
 
-    def __init__(self, system: Any) -> None:  # noqa: ANN401 - chromadb's object
+    def __init__(self, system: Any, *, is_new: bool = True) -> None:  # noqa: ANN401 - chromadb's object
+        """Note a System; one that is not new counts as used for as long as it runs, since nobody knows its count without users."""
         settings = system.settings
         self._weak = weakref.ref(system)
         self._strong: Any = system
@@ -58,7 +59,7 @@ class Held:
         self.is_remote = "fastapi" in str(getattr(settings, "chroma_api_impl", ""))
         self.is_asynchronous = "async" in str(getattr(settings, "chroma_api_impl", ""))
         self.name = self.folder or (f"{host}:{settings.chroma_server_http_port}" if host else "in memory")
-        self._unused: int | None = None
+        self._unused: int | None = None if is_new else 0
         self.sees_use()
 
     @property

@@ -168,6 +168,25 @@ class ChromaClients(Instrumentation):
             record.detail["fix"] = _SHARE_ASYNCHRONOUS
         watcher.needed()
 
+    def adopt(self, found: list[tuple[Any, str]]) -> int:
+        """Note open clients that were made before the agent, each with what the program calls it, and return how many there are."""
+        inner = {id(value) for client, _ in found for value in vars(client).values()}
+        known = {id(record.resource()) for record in clients(self.registry)}
+        number = 0
+        for client, name in found:
+            system = None if id(client) in inner or id(client) in known else _system_of(client)
+            if not getattr(system, "_running", False):
+                continue
+            held = next((one for one in self._held() if one.system is system), None) or Held(system, is_new=False)
+            record = self.registry.adopt(CHROMADB_CLIENT, client, None, name=f"{held.name} ({name})" if name else held.name)
+            record.detail["held"] = held
+            if held.is_asynchronous:
+                record.detail["fix"] = _SHARE_ASYNCHRONOUS
+            number += 1
+        if number:
+            watcher.needed()
+        return number
+
     def _leave_chromadb(self, frame: FrameType | None, client: object) -> tuple[FrameType | None, bool]:
         """Walk out of chromadb, and of the constructors of subclasses.
 
@@ -343,9 +362,13 @@ def _constructs(frame: FrameType, client: object) -> bool:
 
 def _inner_system(client: Any) -> Any:  # noqa: ANN401 - chromadb's objects
     """Return the System of the admin client that a client of a server has made for itself."""
-    admin = getattr(client, "_admin_client", None)
+    return _system_of(getattr(client, "_admin_client", None))
+
+
+def _system_of(client: Any) -> Any:  # noqa: ANN401 - chromadb's objects
+    """Return the System of a client, or None if it has none."""
     try:
-        return None if admin is None else admin._system  # noqa: SLF001
+        return None if client is None else client._system  # noqa: SLF001 - chromadb's own name, in every version
     except KeyError:  # chromadb has forgotten it
         return None
 

@@ -146,8 +146,8 @@ class Closables(Instrumentation):
         return told + [record for records in places.values() if len(records) >= self.MANY for record in records]
 
     def is_alive(self, record: Record) -> bool:
-        """Say whether it is open."""
-        return super().is_alive(record) and self.is_open(record.resource())
+        """Say whether it is open and has connections: without any it keeps nothing, as a client that talks to an application in the same process."""
+        return super().is_alive(record) and self.is_open(record.resource()) and self._had_connections(record)
 
     def evidence(self, record: Record) -> list[str]:
         """Return how the agent knows."""

@@ -91,6 +91,15 @@ class Growing:
         """Return the sites that were told and have not shrunk to where they began."""
         return [one for one in list(self._found.values()) if one.count > one.trend.low]
 
+    def courses(self) -> list[tuple[Record, list[tuple[float, int]], bool]]:
+        """Return the sites whose counts are kept, each with its samples (time, count), and whether it keeps growing; for any thread."""
+        growing = {(one.kind, one.code, one.lasti) for one in self.found()}
+        return [
+            (Record(0, *place, samples[0][0], self.registry.pid), samples, place in growing)
+            for place, series in list(self._series.items())
+            if len(samples := series.course()) > 1
+        ]
+
     def look(self) -> None:
         """Take a sample of each site, and tell those that keep growing."""
         if state.number or sys.is_finalizing():

@@ -36,6 +36,7 @@ from leakagent.shutdown.closing import stop_if_daemon
 from . import lance_fork
 from .inherited import outside_of
 from .lance_loop import LOOK_AFTER, background_loop, drain_from_outside, end_thread, is_alive
+from .lance_suites import LoopCheck
 from .protocol import Instrumentation
 
 TYPE_CHECKING = False
@@ -71,6 +72,7 @@ class LanceConnections(Instrumentation):
         super().__init__(registry, settings)
         self._inherited: list[Stall] = []
         self.loop_pid = 0
+        self._check = LoopCheck(registry)
         self._patches: Patches | None = None
         #: lancedb's own exit handler, and whether its turn has come.
         self._shutdown: Callable[[], object] | None = None
@@ -126,6 +128,26 @@ class LanceConnections(Instrumentation):
         for record in self.registry.of_kind(LANCEDB_CONNECTION):
             if core is not None and record.resource() is core:
                 record.detail["internal"] = True
+
+    def adopt(self, found: list[tuple[Any, str]]) -> int:
+        """Note open connections that were made before the agent, each with what the program calls it, and return how many there are.
+
+        Tables are not looked for: they go with their connection.
+        """
+        made = {id(record.resource()) for record in self.registry.of_kind(LANCEDB_CONNECTION)}
+        holders = {id(vars(one).get("_conn")): (one, name) for one, name in found}
+        number = 0
+        for connection, name in found:
+            holder, holders_name = holders.get(id(connection), (None, name))
+            # As in `arrived` and `_note`: of a synchronous connection it is the one inside of it, of a remote one it is not.
+            is_seen = type(connection).__name__.startswith(("Async", "Remote")) or not hasattr(sys.modules["lancedb.db"], "LOOP")
+            if not is_seen or "Remote" in type(holder).__name__ or id(connection) in made or not _is_open(connection):
+                continue
+            record = self.registry.adopt(LANCEDB_CONNECTION, connection, None, name=holders_name)
+            record.detail["synchronous"] = holder is not None or not type(connection).__name__.startswith("Async")
+            record.detail["internal"] = False
+            number += 1
+        return number
 
     def left_over(self) -> list[Record]:
         """Return the records of open connections and tables, and of asynchronous connections that were dropped open.
@@ -189,6 +211,10 @@ class LanceConnections(Instrumentation):
     def has_loop(self) -> bool:
         """Say whether lancedb's background loop belongs to this process and runs."""
         return self.loop_pid == os.getpid() and is_alive(background_loop())
+
+    def abandoned_loops(self, owner: object, code: CodeType | None) -> list[Record]:
+        """Return what a test has left of lancedb's background loop (`leakagent.instrumentation.lance_suites`)."""
+        return self._check.abandoned(owner, code) if self.loop_pid == os.getpid() else []
 
     def refuse(self, records: list[Record], seconds: float, *, final: bool) -> None:  # noqa: ARG002 - all calls go by one loop
         """Refuse new calls on lancedb's background loop, and let what runs there finish or cancel it.

@@ -91,6 +91,7 @@ class Server:
         threads: Threads that are told there, and not a second time as what keeps the process.
         ending: Returns what runs the end of this process (`leakagent.ending.Ending`).
         signals: The agent's signals.
+        interrupted: Says why the server does not end, once: for the Ctrl+C that comes while it is waited for.
         grace: Seconds that each of the server's waits gets.
 
     """
@@ -107,6 +108,7 @@ class Server:
         self.threads: weakref.WeakSet[Thread] = weakref.WeakSet()
         self.ending: Callable[[], Any]
         self.signals: Signals
+        self.interrupted: Callable[[], None] = lambda: None
         self._watchdog: Watchdog | None = None
         self._number = 0
         self._told_at = 0.0

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 #: Written in C: they have no code object.
-_UVLOOP_HELPERS = {"Loop.shutdown_asyncgens", "Loop.shutdown_default_executor"}
+#: Coroutines of uvloop's own end, and anyio's, that waits for the end of the loop to end the workers of `anyio.to_process`.
+_HELPERS = {"Loop.shutdown_asyncgens", "Loop.shutdown_default_executor", "_shutdown_process_pool_on_exit"}
 
 
 class TaskEntry(weakref.ref):  # type: ignore[type-arg]
@@ -179,11 +180,11 @@ def calling_task() -> Any:  # noqa: ANN401 - a task
 
 
 def is_helper(task: Any) -> bool:  # noqa: ANN401 - a task
-    """Say whether asyncio made a task itself, at the end of a loop or of a generator."""
+    """Say whether a loop's own machinery made a task, for its end or that of a generator."""
     coro = task.get_coro()
     if type(coro).__name__ == "async_generator_athrow":
         return True
-    if getattr(coro, "__qualname__", "") in _UVLOOP_HELPERS:
+    if getattr(coro, "__qualname__", "") in _HELPERS:
         return True
     code = getattr(coro, "cr_code", None)
     return code is not None and code.co_filename == sys.modules["asyncio.base_events"].__file__

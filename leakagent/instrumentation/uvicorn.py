@@ -46,6 +46,8 @@ class Uvicorn(Server):
         super().__init__(registry, settings)
         #: The server of each configuration, which is all that a lifespan knows.
         self._servers: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        #: Whether Ctrl+C has come once more while the server ended, and was not answered yet.
+        self._is_asked = False
 
     def arrived(self, module: ModuleType, patches: Patches) -> None:
         """Patch a module of `leakagent.instrumentation.TARGETS`."""
@@ -75,9 +77,14 @@ class Uvicorn(Server):
     def _make_handle_exit(self, original: Callable[..., None]) -> Callable[..., None]:
         def handle_exit(server: Any, sig: int, frame: FrameType | None) -> None:  # noqa: ANN401
             original(server, sig, frame)
-            guard.call("uvicorn", self.told, sig, server.config.timeout_graceful_shutdown or 0.0)
+            guard.call("uvicorn", self._told_by, server, sig)
 
         return handle_exit
+
+    def _told_by(self, server: Any, sig: int) -> None:  # noqa: ANN401
+        # Answered by those who wait, in the event loop: this is the handler of a signal.
+        self._is_asked = sig == interpreter.CTRL_C and self.is_told() and server.force_exit
+        self.told(sig, server.config.timeout_graceful_shutdown or 0.0)
 
     def _make_serve(self, original: Callable[..., Any]) -> Callable[..., Any]:
         async def serve(server: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -99,10 +106,17 @@ class Uvicorn(Server):
             # A second Ctrl+C: `asyncio.Server.wait_closed` waits for the connections nevertheless (3.12 and newer).
             elif not await bounded(original(server), lambda: self.is_over(begin) or (self.is_told() and server.force_exit)):
                 # What `Server.shutdown` expects when its own limit is reached: it cancels the tasks.
+                self._say_why()
                 guard.call("uvicorn", self._note_requests, server)
                 raise sys.modules["asyncio"].TimeoutError
 
         return _wait_tasks_to_complete
+
+    def _say_why(self) -> None:
+        """Answer the second Ctrl+C, before anything is cancelled."""
+        if self._is_asked:
+            self._is_asked = False
+            self.interrupted()
 
     def _note_requests(self, server: Any) -> None:  # noqa: ANN401
         for task in server.server_state.tasks:
@@ -126,6 +140,7 @@ class Uvicorn(Server):
             return []
         tasks = list(server.server_state.tasks)
         if server.force_exit:
+            self._say_why()
             self._note_requests(server)
             tasks += _lifespan_tasks(server.lifespan)
         return tasks
@@ -139,6 +154,7 @@ class Uvicorn(Server):
                 return self.is_over(begin) or (self.is_told() and server is not None and server.force_exit)
 
             if not await bounded(original(lifespan), is_over):
+                self._say_why()
                 guard.call("uvicorn", self._note_lifespan, lifespan)
                 await end_tasks(_lifespan_tasks(lifespan))
 

@@ -16,8 +16,8 @@ def everybody(seconds: float = client.SECONDS) -> list[dict[str, Any]]:
         seconds: How long each may take to answer.
 
     Returns:
-        What ``leakagent ps`` says of it, with ``kinds`` (kind -> ``live``, ``created``, ``finished``, ``peak``, ``findings``) and
-        ``findings`` (as in the JSON report).  One that does not answer has its pid and ``"state": "silent"``.
+        What ``leakagent ps`` says of it, with ``kinds`` (kind -> ``live``, ``created``, ``finished``, ``peak``, ``findings``),
+        ``findings`` and ``growth`` (as in the JSON report).  One that does not answer has its pid and ``"state": "silent"``.
 
     """
     found = [_whole(one, seconds) for one in client.everybody(seconds)]
@@ -25,18 +25,18 @@ def everybody(seconds: float = client.SECONDS) -> list[dict[str, Any]]:
 
 
 def _whole(one: dict[str, Any], seconds: float) -> dict[str, Any]:
-    findings, kinds = [], {}
+    findings, growth, kinds = [], [], {}
     if one["state"] != "silent":
         try:
             report = client.ask(one["pid"], "dump", seconds)
         except client.NoAnswerError:  # it has ended in the meantime
             report = {"findings": [], "totals": {}}
-        findings = report["findings"]
+        findings, growth = report["findings"], report.get("growth", [])
         kinds = {kind: {**counts, "findings": 0} for kind, counts in report["totals"].items()}
         for finding in findings:
             counts = kinds.setdefault(finding["kind"], {"live": 0, "created": 0, "finished": 0, "peak": 0, "findings": 0})
             counts["findings"] += finding["count"]
-    return {**one, "kinds": kinds, "findings": findings}
+    return {**one, "kinds": kinds, "findings": findings, "growth": growth}
 
 
 class Row:
@@ -47,10 +47,11 @@ class Row:
         kind: The kind; empty for a process in which nothing is open.
         counts: Its counts.
         growth: By how much more are open than when the process was first seen.
+        places: How the count of each of its places has changed, as the process itself knows it (``growth`` of the JSON report).
 
     """
 
-    __slots__ = ("counts", "growth", "kind", "process")
+    __slots__ = ("counts", "growth", "kind", "places", "process")
 
     def __init__(self, process: dict[str, Any], kind: str, growth: int) -> None:
         """Keep them."""
@@ -58,6 +59,12 @@ class Row:
         self.kind = kind
         self.counts: dict[str, int] = process["kinds"].get(kind, {"live": 0, "created": 0, "peak": 0, "findings": 0})
         self.growth = growth
+        self.places: list[dict[str, Any]] = [one for one in process.get("growth", ()) if one["kind"] == kind]
+
+    @property
+    def per_minute(self) -> float:
+        """By how many it grows in a minute, all places together; since the process began to count, or for hours."""
+        return float(sum(one["per_minute"] for one in self.places))
 
     @property
     def key(self) -> str:
@@ -73,7 +80,7 @@ class Row:
 ORDERS = {
     "leaks": lambda row: (-row.counts["findings"], -row.growth, -row.counts["live"]),
     "live": lambda row: (-row.counts["live"],),
-    "growth": lambda row: (-row.growth,),
+    "growth": lambda row: (not any(one["growing"] for one in row.places), -row.per_minute, -row.growth),
     "pid": lambda row: (row.process["pid"], row.kind),
 }
 
@@ -105,7 +112,7 @@ class View:
 
 
 def details(row: Row) -> list[str]:
-    """Return what is known about a line: its findings, each with its line, its creation stack, where it waits, and the fix."""
+    """Return what is known about a line: its findings, each with its line, its creation stack, where it waits, and the fix; what has grown."""
     lines: list[str] = []
     for one in [one for one in row.process["findings"] if one["kind"] == row.kind]:
         site = one["site"]
@@ -116,7 +123,11 @@ def details(row: Row) -> list[str]:
         lines += [f"  {text}" for text in one["evidence"]]
         lines += [f"  called from {text}" for text in one["stack"][1:9]]
         lines.append(f"  fix  {one['fix']}")
-    return lines or ["nothing leaks here; Enter shows where these were made and where they are now"]
+    for one in [one for one in row.places if one["growing"] or one["per_minute"] > 0]:
+        site, word = one["site"], "keeps growing" if one["growing"] else "has grown"
+        lines.append(f"{word}  {one['owner']}  {site['file']}:{site['line']} {site['function']}")
+        lines.append(f"  from {one['was']} to {one['live']} in {one['seconds']:.0f} s, {one['per_minute']:.1f} a minute")
+    return lines
 
 
 def places(row: Row, inventory: list[dict[str, Any]]) -> list[str]:

@@ -31,6 +31,7 @@ from leakagent.core.records import (
 )
 
 _JOIN = "p.join(), or `with Pool()`"
+_STOP_AND_JOIN = "tell it to stop and join it: stop.set(); thread.join()"
 _STOPPABLE = "let long jobs look at a stop event, and give blocking calls a timeout"
 _CANCEL_QUEUE = "pool.shutdown(cancel_futures=True) drops what is queued; running jobs need a stop event or calls with a timeout"
 _ONE_POOL = "create one pool when the program starts and share it"
@@ -44,7 +45,7 @@ _BY_KIND = {
     EVENT_LOOP: "asyncio.run(main()), or loop.close() in a finally block",
     THREAD_POOL: "`with ThreadPoolExecutor(...) as pool:`, or pool.shutdown()",
     PROCESS_POOL: "`with ProcessPoolExecutor(...) as pool:`, or pool.shutdown()",
-    THREAD: "tell it to stop and join it: stop.set(); thread.join()  (or daemon=True, if it may be cut off half-way)",
+    THREAD: f"{_STOP_AND_JOIN}  (or daemon=True, if it may be cut off half-way)",
     PROCESS: _JOIN,
     SUBPROCESS: "`with subprocess.Popen(...) as p:`, or p.terminate(); p.wait() in a finally block",
     SHARED_MEMORY: "block.close(); block.unlink() in a finally block, or `with SharedMemoryManager() as manager:`",
@@ -114,9 +115,16 @@ _BY_BOTH = {
 _ENDED_BY_SOMEBODY = frozenset({LOST_TASK, OUTLIVED_SCOPE, NOT_SHUT_DOWN, NOT_CLOSED, BLOCKS_EXIT, ORPHANED})
 
 
-def fix_for(reason: str, kind: str) -> str:
-    """Return the fix for a reason and a kind; never empty, also for kinds and reasons of plug-ins."""
+def fix_for(reason: str, kind: str, *, daemon: bool = False) -> str:
+    """Return the fix for a reason and a kind; never empty, also for kinds and reasons of plug-ins.
+
+    Args:
+        reason: The reason.
+        kind: The kind of what is to be fixed.
+        daemon: Whether it is a daemon thread: nobody is told to make it one.
+
+    """
     found = _BY_BOTH.get((reason, kind))
     if not found and reason in _ENDED_BY_SOMEBODY:
-        found = _BY_KIND.get(kind)
+        found = _STOP_AND_JOIN if daemon and kind == THREAD else _BY_KIND.get(kind)
     return found or _BY_REASON.get(reason) or _BY_KIND.get(kind) or _BY_REASON[OUTLIVED_SCOPE]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAMS = {
-    "clean.py": "import threading\nthreading.Thread(target=threading.Event().wait).start()\n",
+    "clean.py": "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n",
     "pools.py": "from concurrent.futures import ThreadPoolExecutor\nimport time\n"
     "pools = [ThreadPoolExecutor(1) for _ in range(3)]  # made here\ntime.sleep(600)\n",
     "tasks.py": "import asyncio\nasync def wait():\n    await asyncio.sleep(600)\n"

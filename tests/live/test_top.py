@@ -49,7 +49,7 @@ def test_all_processes_those_that_leak_first(running: Callable[..., Any]) -> Non
     assert (second["kinds"]["thread"]["live"], second["findings"]) == (1, [])
     line = next(number for number, source in enumerate(LEAKS.splitlines(), 1) if source.endswith("# pools"))
     shown = leaks.ask("top", "--once").stdout.splitlines()
-    assert shown[0].split() == ["PID", "STATE", "KIND", "LIVE", "PEAK", "CREATED", "LEAKS", "PROGRAM"]
+    assert shown[0].split() == ["PID", "STATE", "KIND", "LIVE", "+/MIN", "PEAK", "CREATED", "LEAKS", "PROGRAM"]
     assert shown[1].split()[:3] == [str(leaks.pid), "running", "thread_pool"]
     assert any(f"3 x not_shut_down  yours  app1.py:{line} " in text for text in shown), shown
     assert any("fix  `with ThreadPoolExecutor" in text for text in shown), shown

@@ -104,3 +104,32 @@ def test_an_agent_that_is_active_stays(told: Callable[..., Any]) -> None:
     assert all(line.startswith("True ") for line in after.lines[1:14:2]), after
     assert len([line for line in after.lines if " leaks " in line]) == 4, after
     assert after.report["agent"]["disabled"] == [], after
+
+
+PAUSES = """
+import itertools, threading
+from leakagent import agent, install
+from leakagent.owners import Owner, Owners
+
+install(report="off")
+owner = Owner("somebody")
+owners = Owners(agent.current(), Owner("the program"))
+end = threading.Event()
+with owners.turn(owner):
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+left = owners.left_of(lambda one: one is owner)
+print(*(f"{pause:.3f}" for pause in itertools.islice(left.pauses(600), 10)))
+print(len(list(left.pauses(0))))
+end.set()
+thread.join()
+left.look()
+print(len(list(left.pauses(600))))
+"""
+
+
+def test_it_looks_ever_less_often_and_not_at_all_when_nothing_is_left(
+    python: Callable[..., Any], program: Callable[..., Path]
+) -> None:
+    ran = python(program(PAUSES))
+    assert ran.stdout.splitlines() == ["0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.100 0.100 0.100", "0", "0"], ran

@@ -70,6 +70,7 @@ def test_each_kind_fails_the_test_that_made_it(outcome: Callable[..., Any]) -> N
     assert told["test_it.py::test_subprocess"] == "subprocess"
     assert "waiting in test_it.py:9 background > asyncio/tasks.py" in after.message("test_task")
     assert "runs test_it.py:12 wait > threading.py" in after.message("test_thread")
+    assert "stop.set(); thread.join()\n" in after.message("test_thread"), after  # a daemon already
 
 
 WHO = """

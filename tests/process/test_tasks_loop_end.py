@@ -311,3 +311,27 @@ async def main():
     for words in ("KeyError: 'clean-up'", "unhandled exception during asyncio.run() shutdown"):
         assert after.ran.stderr.count(words) == bare.stderr.count(words) == 1, (after, bare)
     assert [one["reason"] for one in after.findings] == ["outlived_scope"], after
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "SystemExit(0)"])
+@pytest.mark.parametrize("how", [name for name in RUNS if name not in {"thread", "uvloop"}])
+def test_what_was_interrupted_has_not_outlived_anything(how: str, raised: str, told: Callable[..., Any]) -> None:
+    """Also where nobody has called ``asyncio.run``: the exception has passed through what the loop was run with."""
+    text = (
+        HEAD
+        + f"""
+def crash():
+    raise {raised}
+
+async def main():
+    keep(work())
+    asyncio.get_running_loop().call_soon(crash)
+    await work()
+"""
+        + "\ntry:\n"
+        + "".join(f"    {line}\n" for line in RUNS[how].strip().splitlines())
+        + f"except {raised.partition('(')[0]}:\n    print('caught')\n"
+    )
+    after = told(text)
+    assert after.lines == ["caught"], after
+    assert after.findings == [], after

@@ -107,6 +107,9 @@ def test_a_second_ctrl_c_ends_it_at_once(
     assert (kind, number) == ("asyncio.task", line(variant)), server.log
     assert reason == ("outlived_scope" if variant == "swallow" else "blocks_exit")
     assert "ATEXIT" in server.log
+    why = server.log.partition("leakagent: why it does not end (Ctrl+C)\n")[2]
+    first = next((text for text in why.splitlines() if text.lstrip().startswith("yours ")), "")
+    assert f"app.py:{line(variant)} " in first, server.log
 
 
 @pytest.mark.parametrize("loop", LOOPS)

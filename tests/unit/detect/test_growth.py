@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from leakagent.detect.growth import LEVELS, SIZE, Series, mann_kendall, median, theil_sen, trend
+from leakagent.detect.growth import LEVELS, SIZE, Series, mann_kendall, median, speed, theil_sen, trend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -148,9 +148,9 @@ def test_samples_are_bounded() -> None:
     series = Series()
     for look in range(20_000):
         series.add(float(look), 7, list)
-    assert [len(level.times) for level in series._levels] == [SIZE] * LEVELS
+    assert [len(level.samples) for level in series._levels] == [SIZE] * LEVELS
     for number, level in enumerate(series._levels):
-        distances = {second - first for first, second in zip(level.times, level.times[1:], strict=False)}
+        distances = {second[0] - first[0] for first, second in zip(level.samples, level.samples[1:], strict=False)}
         assert distances == {1 << number}
 
 
@@ -171,3 +171,17 @@ def test_the_text() -> None:
     found = trend(times, [2 * number for number in range(48)])
     assert found is not None
     assert found.text().startswith("from 0 to 94 in 12 min, 8.0 a minute (Mann-Kendall z = ")
+
+
+def test_the_course_reaches_back_and_ends_with_the_latest_sample() -> None:
+    series = Series()
+    assert (series.course(), speed(series.course())) == ([], 0.0)
+    for look in range(1, 1001):
+        series.add(look * PAUSE, 5 + look, list)
+        course = series.course()
+        assert course[-1] == (look * PAUSE, 5 + look)
+        assert len(course) <= SIZE + 1
+        assert course == sorted(course)
+    assert course[0][0] <= 1000 * PAUSE / 8  # of a thousand looks nearly all
+    assert speed(course) == pytest.approx(1 / PAUSE)
+    assert speed([(0.0, 4), (1.0, 4), (2.0, 90), (3.0, 4), (4.0, 4)]) == 0.0  # one burst is no growth

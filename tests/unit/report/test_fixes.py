@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from leakagent.core.findings import LOST_TASK, NOT_CLOSED, NOT_SHUT_DOWN, ORPHANED, REASONS, REFUSED_CLEANUP
-from leakagent.core.records import CHROMADB_CLIENT, KINDS, LANCEDB_CONNECTION, PROCESS, TASK, THREAD_POOL
+from leakagent.core.findings import LOST_TASK, NOT_CLOSED, NOT_SHUT_DOWN, ORPHANED, OUTLIVED_SCOPE, REASONS, REFUSED_CLEANUP
+from leakagent.core.records import CHROMADB_CLIENT, KINDS, LANCEDB_CONNECTION, PROCESS, TASK, THREAD, THREAD_POOL
 from leakagent.report.fixes import fix_for
 
 
@@ -32,3 +32,9 @@ def test_fixes_name_what_the_libraries_have() -> None:
     assert "1.5.2" in fix_for(NOT_CLOSED, CHROMADB_CLIENT)
     assert "no close()" in fix_for(NOT_CLOSED, LANCEDB_CONNECTION)
     assert "CancelledError" in fix_for(REFUSED_CLEANUP, TASK)
+
+
+def test_a_daemon_thread_is_not_told_to_become_one() -> None:
+    assert "daemon=True" in fix_for(OUTLIVED_SCOPE, THREAD)
+    assert fix_for(OUTLIVED_SCOPE, THREAD, daemon=True) == "tell it to stop and join it: stop.set(); thread.join()"
+    assert fix_for(OUTLIVED_SCOPE, TASK, daemon=True) == fix_for(OUTLIVED_SCOPE, TASK)

@@ -103,6 +103,23 @@ def test_timeline_and_processes_fit_the_schema(report: Report, check: Callable[[
     assert (data["processes"][0]["pid"], data["processes"][0]["runs"]) == (4121, False)
 
 
+def test_the_growth_of_a_living_process_fits_the_schema(report: Report, check: Callable[[object], None]) -> None:
+    place = {"function": "f", "file": "app.py", "line": 3, "source": "f()"}
+    grows = {
+        "kind": "thread",
+        "owner": "yours",
+        "site": place,
+        "live": 9,
+        "was": 2,
+        "seconds": 60.0,
+        "per_minute": 7.0,
+        "growing": True,
+    }
+    data = {**to_dict(report), "growth": [grows]}
+    check(data)
+    assert to_dict(from_dict(data)) == to_dict(report)  # `leakagent report` renders a dump
+
+
 def test_a_report_of_an_older_version_has_its_stages_one_after_the_other(report: Report) -> None:
     data = json.loads(dumps(report))
     for stage in data["receipt"]:
