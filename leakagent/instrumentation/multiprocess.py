@@ -11,6 +11,8 @@ from leakagent.core.records import PROCESS
 from leakagent.processes import ledger
 from leakagent.shutdown import interpreter
 
+from .patching import hide_frames
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +46,11 @@ class Processes:
 
     def _make_start(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def start(process: Any) -> None:  # noqa: ANN401
-            original(process)
+            try:
+                original(process)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("processes", self._note, process, interpreter.caller(1))
 
         return start
@@ -53,8 +59,10 @@ class Processes:
         def join(process: Any, timeout: float | None = None) -> None:  # noqa: ANN401
             try:
                 original(process, timeout)
-            except KeyboardInterrupt:
-                guard.call("why", self.interrupted)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    guard.call("why", self.interrupted)
+                hide_frames(error)
                 raise
             guard.call("processes", self._joined, process)
 
@@ -62,7 +70,11 @@ class Processes:
 
     def _make_signal(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def end(process: Any) -> None:  # noqa: ANN401
-            original(process)
+            try:
+                original(process)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("processes", self._told_to_end, process)
 
         return end
