@@ -96,7 +96,7 @@ class Ending:
         if processes is not None:
             self._children = [
                 (record, time.monotonic())
-                for record in processes.alive()
+                for record in processes.alive(exact=True)
                 if not record.detail["pool"] and not record.resource().daemon
             ]
             for record, _ in self._children:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from leakagent import guard
 from leakagent.core.records import PROCESS
 from leakagent.processes import ledger
+from leakagent.processes.identity import is_gone, look
 from leakagent.shutdown import interpreter
 
 from .patching import hide_frames
@@ -85,6 +86,8 @@ class Processes:
         record = self.registry.add(PROCESS, process, frame, name=f"{process.name} (pid {process.pid})", weak=False)
         record.detail["pool"] = _pool_of(frame)
         record.detail["told_to_end"] = False
+        seen = look(process.pid)
+        record.detail["start"] = seen.start if seen is not None else ""
         guard.call("ledger", ledger.own.note, process.pid, PROCESS, process.name, record.code, record.lasti)
 
     def adopt(self, processes: list[tuple[Any, str]]) -> int:
@@ -93,7 +96,8 @@ class Processes:
         new = [(process, pool) for process, pool in processes if id(process) not in known and not _ended(process)]
         for process, pool in new:
             record = self.registry.adopt(PROCESS, process, None, name=f"{process.name} (pid {process.pid})", weak=False)
-            record.detail.update(pool=pool, told_to_end=False)
+            seen = look(process.pid)
+            record.detail.update(pool=pool, told_to_end=False, start=seen.start if seen is not None else "")
             guard.call("ledger", ledger.own.note, process.pid, PROCESS, process.name, None, 0)
         return len(new)
 
@@ -111,11 +115,17 @@ class Processes:
         """Return the workers of loky's executors: after a signal nobody but loky itself would wait for them, and for ever."""
         return [record.resource() for record in self.alive() if record.detail["pool"].endswith(interpreter.LOKY_EXECUTOR)]
 
-    def alive(self) -> list[Record]:
-        """Return the records of processes that still run; those that have ended are finished."""
+    def alive(self, *, exact: bool = False) -> list[Record]:
+        """Return the records of processes that still run; those that have ended are finished.
+
+        Args:
+            exact: Ask the kernel as well.  Where somebody else has waited for a child (a handler of SIGCHLD, ``os.wait``, a signal in the
+                middle of `join`), its status is lost, and `multiprocessing` takes it for running for ever.
+
+        """
         left = []
         for record in self.registry.of_kind(PROCESS):
-            if record.pid != self.registry.pid or _ended(record.resource()):
+            if record.pid != self.registry.pid or _ended(record.resource()) or (exact and _is_gone(record)):
                 self.registry.finish(record)
             else:
                 left.append(record)
@@ -127,6 +137,11 @@ def _ended(process: Any) -> bool:  # noqa: ANN401
         return process.exitcode is not None
     except ValueError:  # the object was closed, which needs the process to have ended
         return True
+
+
+def _is_gone(record: Record) -> bool:
+    start = record.detail.get("start")
+    return bool(start) and is_gone(record.resource().pid, start)
 
 
 def _pool_of(frame: FrameType | None) -> str:
