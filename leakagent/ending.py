@@ -668,12 +668,10 @@ class Ending:
         # Kept: a snapshot takes them up as well, and they belong to the report at the end.
         self._handed_over += family.take_over(os.environ.get(config.ROOT_VARIABLE, ""))
         for text in self._handed_over:
-            import json
-
-            from .report.json_report import from_dict  # only if there are any
+            from .report.json_report import loads  # only if there are any
 
             try:
-                report = from_dict(json.loads(text))
+                report = loads(text)
             except ValueError as error:
                 guard.say(f"a child's report could not be read: {error}")
                 continue
