@@ -51,7 +51,7 @@ ALLOWED = {
     "threads": (3.0, 0.0),
     "descriptors": (5.0, 0.0),
     "blocks": (3_000.0, 0.02),
-    "memory": (8.0, 0.1),
+    "memory": (8.0, 0.02),
     "agent": (64.0, 0.05),
 }
 TITLES = {
