@@ -140,7 +140,7 @@ def _ended(process: Any) -> bool:  # noqa: ANN401
 
 
 def _is_gone(record: Record) -> bool:
-    start = record.detail.get("start")
+    start = str(record.detail.get("start", ""))
     return bool(start) and is_gone(record.resource().pid, start)
 
 

@@ -47,12 +47,13 @@ SAMPLES = 120
 PATIENCE = 300.0
 
 #: What is sampled -> how much more of it there may be in the last quarter than in the second one, than in the bare server, and as a share of all.
+#: Records of threads that have ended are looked through when there are some hundred of them.
 ALLOWED = {
     "threads": (3.0, 0.0),
     "descriptors": (5.0, 0.0),
     "blocks": (3_000.0, 0.02),
     "memory": (8.0, 0.02),
-    "agent": (64.0, 0.05),
+    "agent": (200.0, 0.05),
 }
 TITLES = {
     "threads": "threads",
