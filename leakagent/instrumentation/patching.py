@@ -100,7 +100,10 @@ def hide_frames(error: BaseException) -> None:
     To be called in its ``except BaseException``, before a bare ``raise``: that adds no frame (from Python 3.11 on; 3.10 goes on with the
     traceback that it had when the exception was caught).
     """
-    trace = error.__traceback__
-    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "leakagent":
-        trace = trace.tb_next
-    error.__traceback__ = trace
+    try:
+        trace = error.__traceback__
+        while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "leakagent":
+            trace = trace.tb_next
+        error.__traceback__ = trace
+    except Exception as failure:  # noqa: BLE001 - the program gets its own exception in any case
+        guard.failed("tracebacks", failure)
