@@ -1,7 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo otel-demo dashboards test check corpus downstream faults bench bench-gate matrix wheel docs browser panes false-alarms clean
+.PHONY: demo otel-demo dashboards test check corpus downstream faults soak fuzz bench bench-gate matrix wheel docs browser panes false-alarms clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -27,6 +27,14 @@ downstream:
 
 faults:
 	@$(PYTHON) .ci/test.py faults
+
+# An hour by default.
+soak:
+	@$(PYTHON) .ci/test.py soak $(if $(MINUTES),--minutes $(MINUTES))
+
+# Ten minutes by default.
+fuzz:
+	@$(PYTHON) .ci/test.py fuzz $(if $(SECONDS),--seconds $(SECONDS))
 
 bench:
 	@$(PYTHON) .ci/test.py bench

@@ -5,6 +5,8 @@
     python .ci/test.py demo          the demo, bare and under the agent
     python .ci/test.py corpus        small programs with and without leaks: how many are told rightly; writes docs/corpus.md
     python .ci/test.py faults        every function of the agent broken, one at a time; writes docs/faults.md
+    python .ci/test.py soak          a server under load for an hour (--minutes N), bare and under the agent; writes docs/soak.md
+    python .ci/test.py fuzz          random bytes for everything that reads bytes, for ten minutes (--seconds N)
     python .ci/test.py downstream    other people's test suites with and without the agent; writes docs/downstream.md
     python .ci/test.py docs          build the documentation into .site/, warnings are errors
     python .ci/test.py browser       open a real HTML report in headless Chromium, and keep the picture for the documentation
@@ -586,6 +588,16 @@ def faults(arguments: list[str]) -> int:
     return _run_script("tests/faults/everywhere.py", arguments or ["--write", "docs/faults.md"])
 
 
+def soak(arguments: list[str]) -> int:
+    """Put a server under load, and write the page of the documentation."""
+    return _run_script("tests/soak/soak.py", ["--write", "docs/soak.md", *arguments])
+
+
+def fuzz(arguments: list[str]) -> int:
+    """Give random bytes to everything that reads bytes from outside."""
+    return _run_script("tests/fuzz/fuzz.py", arguments or ["--seconds", "600"], "core")
+
+
 def downstream(arguments: list[str]) -> int:
     """Run other people's test suites with and without the agent, and write the page of the documentation."""
     pythons = find_pythons([DOWNSTREAM_VERSION])
@@ -722,6 +734,8 @@ COMMANDS = {
     "demo": demo,
     "corpus": corpus,
     "faults": faults,
+    "soak": soak,
+    "fuzz": fuzz,
     "downstream": downstream,
     "docs": docs,
     "browser": browser,

@@ -12,7 +12,7 @@ from .core.records import THREAD_POOL
 from .core.registry import Registry
 from .instrumentation import LOOPS, PARTS, SERVERS, STARTERS, TARGETS, WATCHED
 from .instrumentation.importhook import ImportHook
-from .instrumentation.patching import Patches
+from .instrumentation.patching import Patches, hide_frames
 from .instrumentation.plugins import PluginError, Plugins
 from .instrumentation.protocol import Instrumentation
 from .shutdown import interpreter
@@ -44,6 +44,7 @@ GROWING_FROM = 8
 
 _current: list[Agent] = []
 _fork_hook: list[bool] = []
+_end_hooks: dict[str, Any] = {}
 
 
 class Agent:
@@ -125,11 +126,11 @@ class Agent:
             self._instrument()
         # Callbacks run in reverse order, so each is registered right after that of the module it has to run before.
         for name, callback in (
-            ("threading", self.before_join),
-            ("concurrent.futures.thread", self.before_workers_join),
-            ("concurrent.futures.process", self.main_has_ended),
+            ("threading", "before_join"),
+            ("concurrent.futures.thread", "before_workers_join"),
+            ("concurrent.futures.process", "main_has_ended"),
         ):
-            self.hook.when_imported(name, "exit", lambda _module, run=callback: _register(run))  # type: ignore[misc]
+            self.hook.when_imported(name, "exit", lambda module, callback=callback: _register(callback, module))  # type: ignore[misc]
         if self._watches_exit():
             self.patches.replace(sys, "exit", self._make_exit)
             quitter = interpreter.console_quitter()
@@ -189,7 +190,11 @@ class Agent:
             # `os.execvp` tries every folder of the path.
             if isinstance(path, int) or os.access(path, os.X_OK):
                 self._send_first()
-            return original(path, *arguments, **named)
+            try:
+                return original(path, *arguments, **named)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         return execute
 
@@ -413,14 +418,22 @@ class Agent:
     def _make_exit(self, original: Any) -> Any:  # noqa: ANN401 - sys.exit
         def exit(status: object = None, /) -> Any:  # noqa: A001, ANN401 - takes the place of sys.exit
             guard.call("exit status", self._exits, status)
-            original(status)
+            try:
+                original(status)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         return exit
 
     def _make_quit(self, original: Any) -> Any:  # noqa: ANN401 - the builtin ``exit`` and ``quit``, which don't call sys.exit
         def __call__(quitter: object, code: object = None) -> Any:  # noqa: ANN401, N807 - takes the place of the method
             guard.call("exit status", self._exits, code)
-            original(quitter, code)
+            try:
+                original(quitter, code)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         return __call__
 
@@ -440,7 +453,11 @@ class Agent:
             state.raised = state.raised or self.signals.has_taken(signalnum)
             if interpreter.dies_by(signalnum):
                 guard.call("end of the program", self.dies, signalnum)
-            original(signalnum)
+            try:
+                original(signalnum)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         return raise_signal
 
@@ -609,8 +626,12 @@ class Agent:
         return (called if self._watches_exit() else None), None
 
 
-def _register(callback: Callable[[], None]) -> None:
-    interpreter.register_before_join(callback)
+def _register(name: str, module: ModuleType) -> None:
+    """Have a method of the agent in force run at the end: once for each time that ``module`` is loaded, since it can't be undone."""
+    if _end_hooks.get(name) is not module.__spec__ and interpreter.register_before_join(
+        lambda: _current and getattr(_current[0], name)()
+    ):
+        _end_hooks[name] = module.__spec__
 
 
 def status_of(code: object) -> int:

@@ -24,6 +24,9 @@ ROOT_VARIABLE = "_LEAKAGENT_ROOT"
 _TRUE = ("1", "true", "on", "yes")
 _FALSE = ("", "0", "false", "off", "no")
 
+#: Longest text of the user's that a line repeats, in characters.
+_LONGEST = 300
+
 
 class Settings:
     """What the user asked for; never changed after it is built.
@@ -179,14 +182,14 @@ def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]
     try:
         values["enabled"] = _switch(env.get("LEAKAGENT", ""))
     except ValueError:
-        errors.append(f"LEAKAGENT={env['LEAKAGENT']!r} is not valid (allowed: {_SWITCH_TEXT}); the agent stays off")
+        errors.append(f"LEAKAGENT={_quoted(env['LEAKAGENT'])} is not valid (allowed: {_SWITCH_TEXT}); the agent stays off")
     table, path = _file_values(env, errors) if values["enabled"] or errors else ({}, "")
     values["config"] = path
     for name, (parse, default, allowed) in OPTIONS.items():
         source = variable(name)
         text = env.get(source)
         if text is None and name in table:
-            source, text = f"{path}: tool.leakagent.{name}", table[name]
+            source, text = f"{_line(path)}: tool.leakagent.{name}", table[name]
         if text is None or (not text.strip() and name != "ignore"):
             values[name] = default
             continue
@@ -194,9 +197,23 @@ def load(environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]
             values[name] = parse(text)
         except ValueError as error:
             detail = f": {str(error).partition(';')[0]}" if name == "report" else ""
-            errors.append(f"{source}={text!r} is not valid (allowed: {allowed}){detail}; using {_shown(default)}")
+            errors.append(f"{source}={_quoted(text)} is not valid (allowed: {allowed}){_line(detail)}; using {_shown(default)}")
             values[name] = default
     return Settings(**values), errors
+
+
+def _line(text: object) -> str:
+    """Return a text as one line of moderate length."""
+    words = str(text)
+    return _bounded(words if words.isprintable() else repr(words))
+
+
+def _quoted(text: str) -> str:
+    return _bounded(repr(text))
+
+
+def _bounded(words: str) -> str:
+    return words if len(words) <= _LONGEST else words[: _LONGEST - 3] + "..."
 
 
 def _shown(default: object) -> str:
@@ -216,20 +233,20 @@ def _file_values(env: Mapping[str, str], errors: list[str]) -> tuple[dict[str, s
     except (OSError, ValueError) as error:
         if asked:
             reason = getattr(error, "strerror", None) or str(error)
-            errors.append(f"LEAKAGENT_CONFIG={asked!r} can't be read ({reason}); using the defaults")
+            errors.append(f"LEAKAGENT_CONFIG={_quoted(asked)} can't be read ({reason}); using the defaults")
         return {}, ""
     if "tool.leakagent" not in text:
         return {}, ""
     try:
         table = _toml_table(text)
-    except ValueError as error:
-        errors.append(f"{path} can't be read as TOML ({error}); using the defaults")
+    except (ValueError, RecursionError) as error:
+        errors.append(f"{_line(path)} can't be read as TOML ({_line(error)}); using the defaults")
         return {}, ""
     found: dict[str, str] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in OPTIONS:
-            errors.append(f"{path}: tool.leakagent.{key} is not an option (allowed: {', '.join(OPTIONS)}); ignored")
+            errors.append(f"{_line(path)}: tool.leakagent.{_line(key)} is not an option (allowed: {', '.join(OPTIONS)}); ignored")
         elif isinstance(value, list):
             found[name] = ",".join(str(item) for item in value)
         elif isinstance(value, bool):
@@ -246,7 +263,8 @@ def _toml_table(text: str) -> dict[str, Any]:
         return table(text, "tool.leakagent")
     import tomllib  # 10 ms, only for those who have the table
 
-    found = tomllib.loads(text).get("tool", {}).get("leakagent", {})
+    tools = tomllib.loads(text).get("tool")
+    found = tools.get("leakagent") if isinstance(tools, dict) else None
     return found if isinstance(found, dict) else {}
 
 

@@ -34,7 +34,7 @@ from .telling import chain_text, growths_of, seen_by_clients, stalls_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from threading import Thread
     from typing import Any
 
@@ -96,7 +96,7 @@ class Ending:
         if processes is not None:
             self._children = [
                 (record, time.monotonic())
-                for record in processes.alive()
+                for record in processes.alive(exact=True)
                 if not record.detail["pool"] and not record.resource().daemon
             ]
             for record, _ in self._children:
@@ -269,8 +269,8 @@ class Ending:
         stuck = wait_like_python(
             lambda: [thread for thread in workers if thread.is_alive()], seconds * QUIET_SHARE, lambda: self._deadline(workers)
         )
+        self._note_stuck(stuck)
         for thread in stuck:
-            self._note_stuck(thread)
             interpreter.no_longer_joined(thread)
         return sum(sum(load) for load in self._busy_jobs.values()), len(stuck)
 
@@ -292,8 +292,7 @@ class Ending:
 
             asked = left()
             stuck = wait_like_python(left, seconds * QUIET_SHARE, lambda: self._deadline(asked))
-            for thread in stuck:
-                self._note_stuck(thread)
+            self._note_stuck(stuck)
             for thread in self._stuck:
                 interpreter.let_go(thread)
             return len(asked), len(stuck)
@@ -302,9 +301,11 @@ class Ending:
         if last is not None:
             last()
 
-    def _note_stuck(self, thread: Thread) -> None:
-        frame = interpreter.thread_frame(thread)
-        self._stuck[thread] = "" if frame is None else _frame_text(frame, self.agent.base)
+    def _note_stuck(self, threads: Iterable[Thread]) -> None:
+        frames = interpreter.frames()
+        for thread in threads:
+            frame = frames.get(thread.ident or 0)
+            self._stuck[thread] = "" if frame is None else _frame_text(frame, self.agent.base)
 
     # -- the last exit handler ---------------------------------------------------------------------------------------
 
@@ -583,8 +584,7 @@ class Ending:
 
     def _threads(self) -> list[Finding]:
         threads = self.agent.parts.get("threads")
-        for thread in self.agent.parts["posthog"].given_up if "posthog" in self.agent.parts else ():
-            self._note_stuck(thread)
+        self._note_stuck(self.agent.parts["posthog"].given_up if "posthog" in self.agent.parts else ())
         of_servers: set[Thread] = set().union(*(server.threads for server in self._servers()))
         workers = of_servers.union(interpreter.worker_threads())
         pools = self.agent.parts.get("executors")
@@ -675,12 +675,10 @@ class Ending:
         # Kept: a snapshot takes them up as well, and they belong to the report at the end.
         self._handed_over += family.take_over(os.environ.get(config.ROOT_VARIABLE, ""))
         for text in self._handed_over:
-            import json
-
-            from .report.json_report import from_dict  # only if there are any
+            from .report.json_report import loads  # only if there are any
 
             try:
-                report = from_dict(json.loads(text))
+                report = loads(text)
             except ValueError as error:
                 guard.say(f"a child's report could not be read: {error}")
                 continue

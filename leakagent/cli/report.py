@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from leakagent.report import compare, html, json_report, markdown, text
 from leakagent.report.files import write_text
+from leakagent.report.words import safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ def read(path: str) -> Report:
     """Return the report in a file; ends with status 1 if it is none."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json_report.from_dict(json.load(file))
+            return json_report.loads(file.read())
     except OSError as error:
         fail(f"{path}: {error.strerror}", 1)
     except ValueError as error:
-        fail(f"{path} is not a report of leakagent: {error}", 1)
+        fail(f"{path} is not a report of leakagent: {safe(error, 300)}", 1)
 
 
 def fail(message: str, status: int) -> NoReturn:

@@ -22,6 +22,7 @@ from leakagent.shutdown import interpreter
 from leakagent.shutdown.signals import state
 
 from . import task_registry
+from .patching import hide_frames
 from .task_creation import Creation
 from .task_errors import Errors
 from .task_notes import Observation, awaiting, cheapest_first, is_helper, pending_tasks, running_task, without_site
@@ -145,15 +146,23 @@ class Tasks:
             # A loop that nobody closed is closed by its finalizer, when the report is written and the modules are gone.
             if not sys.is_finalizing() and not loop.is_running() and not loop.is_closed():
                 guard.call("asyncio loops", self._observe_loop, loop)
-            original(loop)
-            state.raise_postponed()
+            try:
+                original(loop)
+                state.raise_postponed()
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         return close
 
     def _make_cancel_all(self, original: Callable[[AbstractEventLoop], None]) -> Callable[[AbstractEventLoop], None]:
         def _cancel_all_tasks(loop: AbstractEventLoop) -> None:
             seen = guard.call("asyncio loops", self._observe_ending, loop, interpreter.frame_of(1)) or []
-            self._bounded(original, loop, seen)
+            try:
+                self._bounded(original, loop, seen)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         return _cancel_all_tasks
 

@@ -34,6 +34,7 @@ from leakagent.watcher import watcher
 from .chroma_looks import PAUSE, Looks, clients, count
 from .chroma_systems import BINDINGS, Held, components
 from .inherited import Stranger, way_out
+from .patching import hide_frames
 from .protocol import Instrumentation
 
 TYPE_CHECKING = False
@@ -100,6 +101,9 @@ class ChromaClients(Instrumentation):
         guard.call("chromadb", self._opens, interpreter.caller(1), args, kwargs)
         try:
             result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            hide_frames(error)
+            raise
         finally:
             self._opening.pop(interpreter.thread_number(), None)
         guard.call("chromadb", self._system_made, client)
@@ -108,12 +112,20 @@ class ChromaClients(Instrumentation):
         return result
 
     def _made(self, wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        result = wrapped(*args, **kwargs)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            hide_frames(error)
+            raise
         guard.call("chromadb", self._note, client, interpreter.caller(1))
         return result
 
     def _closed(self, wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        result = wrapped(*args, **kwargs)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            hide_frames(error)
+            raise
         for record in clients(self.registry):
             if record.resource() is client:
                 held = record.detail["held"]
@@ -123,7 +135,11 @@ class ChromaClients(Instrumentation):
         return result
 
     def _forgotten(self, wrapped: Callable[..., Any], _owner: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        result = wrapped(*args, **kwargs)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            hide_frames(error)
+            raise
         for held in [*self._held(), *self._new]:
             held.let_go()
         return result

@@ -34,6 +34,7 @@ from leakagent.core.records import DROPPED, FINISHED
 from leakagent.core.sites import YOURS, owner_of
 from leakagent.shutdown import interpreter
 
+from .patching import hide_frames
 from .protocol import Instrumentation
 
 TYPE_CHECKING = False
@@ -178,7 +179,11 @@ class Closables(Instrumentation):
 
     def _make_begin(self, original: Callable[..., Any], kind: str, end: str, package: str) -> Callable[..., Any]:
         def begin(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            result = original(resource, *args, **kwargs)
+            try:
+                result = original(resource, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             if self.part not in guard.disabled:
                 guard.call(self.part, self._note, resource, kind, end, package, interpreter.caller(1))
             return result
@@ -188,11 +193,19 @@ class Closables(Instrumentation):
     def _make_end(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def end(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             guard.call(self.part, self._ended, resource)
-            return original(resource, *args, **kwargs)
+            try:
+                return original(resource, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         async def end_asynchronously(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             guard.call(self.part, self._ended, resource)
-            return await original(resource, *args, **kwargs)
+            try:
+                return await original(resource, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         # Who asks whether it is a coroutine function gets the same answer.
         return end_asynchronously if _is_asynchronous(original) else end

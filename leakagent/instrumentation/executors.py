@@ -26,6 +26,8 @@ from leakagent.shutdown.closing import GIVEN_UP, QUIET_SHARE, wait_like_python
 from leakagent.shutdown.signals import state
 from leakagent.watcher import watcher
 
+from .patching import hide_frames
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +83,11 @@ class Executors:
 
     def _make_init(self, original: Callable[..., None], kind: str) -> Callable[..., None]:
         def __init__(pool: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807 - takes the place of the method
-            original(pool, *args, **kwargs)
+            try:
+                original(pool, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("executors", self._note, pool, kind, interpreter.caller(1))
 
         return __init__
@@ -93,7 +99,11 @@ class Executors:
             loop_thread = guard.call("executors", interpreter.closing_loop, interpreter.caller(1))
             if loop_thread and guard.call("executors", self._end_with_loop, original, pool, loop_thread):
                 return None
-            return original(pool, *args, **kwargs)
+            try:
+                return original(pool, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         return end
 
@@ -127,7 +137,11 @@ class Executors:
         def __exit__(pool: Any, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:  # noqa: ANN401, N807 - takes the place of the method
             if guard.call("executors", self._may_leave, pool, exc_type) is False:
                 return False
-            return original(pool, exc_type, exc_val, exc_tb)
+            try:
+                return original(pool, exc_type, exc_val, exc_tb)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         return __exit__
 

@@ -12,6 +12,8 @@ import sys
 from leakagent import guard
 from leakagent.shutdown import interpreter
 
+from .patching import hide_frames
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,8 +88,7 @@ class ImportHook:
             try:
                 original(module)
             except BaseException as error:
-                # The program's traceback shall not show this frame; raising again does not add it (from 3.11 on).
-                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+                hide_frames(error)
                 raise
             for part, callback in self._wanted.get(name, ()):
                 guard.call(part, callback, module)

@@ -37,6 +37,7 @@ from . import lance_fork
 from .inherited import outside_of
 from .lance_loop import LOOK_AFTER, background_loop, drain_from_outside, end_thread, is_alive
 from .lance_suites import LoopCheck
+from .patching import hide_frames
 from .protocol import Instrumentation
 
 TYPE_CHECKING = False
@@ -96,14 +97,22 @@ class LanceConnections(Instrumentation):
 
     def _patch(self, patches: Patches, owner: type, kind: str) -> None:
         def made(wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-            result = wrapped(*args, **kwargs)
+            try:
+                result = wrapped(*args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("lancedb", self._note, kind, resource, interpreter.caller(1))
             if owner.__name__.startswith("Remote"):
                 guard.call("lancedb", self._is_part, getattr(resource, "_conn", None))
             return result
 
         def closed(wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-            result = wrapped(*args, **kwargs)
+            try:
+                result = wrapped(*args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             for record in self.registry.of_kind(kind):
                 if record.resource() is resource:
                     self.registry.finish(record)

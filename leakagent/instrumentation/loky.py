@@ -14,6 +14,8 @@ from leakagent.core.records import PROCESS_POOL
 from leakagent.core.sites import outside_of_constructors
 from leakagent.shutdown import interpreter
 
+from .patching import hide_frames
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +46,11 @@ class Loky:
 
     def _make_init(self, original: Callable[..., None]) -> Callable[..., None]:
         def __init__(pool: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807 - takes the place of the method
-            original(pool, *args, **kwargs)
+            try:
+                original(pool, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("loky", self._note, pool, interpreter.caller(1))
 
         return __init__
@@ -52,13 +58,21 @@ class Loky:
     def _make_shutdown(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def shutdown(pool: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             guard.call("loky", self._ended, pool)
-            return original(pool, *args, **kwargs)
+            try:
+                return original(pool, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         return shutdown
 
     def _make_submit(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
         def submit(pool: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            future = original(pool, *args, **kwargs)
+            try:
+                future = original(pool, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             if name not in self._registered:
                 guard.call("loky", self._register, name)
             return future

@@ -25,6 +25,7 @@ from leakagent.detect.stalled import Stall, is_attended
 from leakagent.shutdown import interpreter
 from leakagent.watcher import SHARE, watcher
 
+from .patching import hide_frames
 from .task_notes import pending_tasks
 
 TYPE_CHECKING = False
@@ -101,7 +102,11 @@ class Loops:
 
     def _make_init(self, original: Callable[..., None]) -> Callable[..., None]:
         def __init__(loop: AbstractEventLoop, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807 - takes the place of the method
-            original(loop, *args, **kwargs)
+            try:
+                original(loop, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("event loops", self._note, loop, interpreter.caller(1))
 
         return __init__

@@ -9,7 +9,10 @@ from __future__ import annotations
 from leakagent import guard
 from leakagent.core.records import PROCESS
 from leakagent.processes import ledger
+from leakagent.processes.identity import is_gone, look
 from leakagent.shutdown import interpreter
+
+from .patching import hide_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +47,11 @@ class Processes:
 
     def _make_start(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def start(process: Any) -> None:  # noqa: ANN401
-            original(process)
+            try:
+                original(process)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("processes", self._note, process, interpreter.caller(1))
 
         return start
@@ -53,8 +60,10 @@ class Processes:
         def join(process: Any, timeout: float | None = None) -> None:  # noqa: ANN401
             try:
                 original(process, timeout)
-            except KeyboardInterrupt:
-                guard.call("why", self.interrupted)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    guard.call("why", self.interrupted)
+                hide_frames(error)
                 raise
             guard.call("processes", self._joined, process)
 
@@ -62,7 +71,11 @@ class Processes:
 
     def _make_signal(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def end(process: Any) -> None:  # noqa: ANN401
-            original(process)
+            try:
+                original(process)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("processes", self._told_to_end, process)
 
         return end
@@ -73,6 +86,8 @@ class Processes:
         record = self.registry.add(PROCESS, process, frame, name=f"{process.name} (pid {process.pid})", weak=False)
         record.detail["pool"] = _pool_of(frame)
         record.detail["told_to_end"] = False
+        seen = look(process.pid)
+        record.detail["start"] = seen.start if seen is not None else ""
         guard.call("ledger", ledger.own.note, process.pid, PROCESS, process.name, record.code, record.lasti)
 
     def adopt(self, processes: list[tuple[Any, str]]) -> int:
@@ -81,7 +96,8 @@ class Processes:
         new = [(process, pool) for process, pool in processes if id(process) not in known and not _ended(process)]
         for process, pool in new:
             record = self.registry.adopt(PROCESS, process, None, name=f"{process.name} (pid {process.pid})", weak=False)
-            record.detail.update(pool=pool, told_to_end=False)
+            seen = look(process.pid)
+            record.detail.update(pool=pool, told_to_end=False, start=seen.start if seen is not None else "")
             guard.call("ledger", ledger.own.note, process.pid, PROCESS, process.name, None, 0)
         return len(new)
 
@@ -99,11 +115,17 @@ class Processes:
         """Return the workers of loky's executors: after a signal nobody but loky itself would wait for them, and for ever."""
         return [record.resource() for record in self.alive() if record.detail["pool"].endswith(interpreter.LOKY_EXECUTOR)]
 
-    def alive(self) -> list[Record]:
-        """Return the records of processes that still run; those that have ended are finished."""
+    def alive(self, *, exact: bool = False) -> list[Record]:
+        """Return the records of processes that still run; those that have ended are finished.
+
+        Args:
+            exact: Ask the kernel as well.  Where somebody else has waited for a child (a handler of SIGCHLD, ``os.wait``, a signal in the
+                middle of `join`), its status is lost, and `multiprocessing` takes it for running for ever.
+
+        """
         left = []
         for record in self.registry.of_kind(PROCESS):
-            if record.pid != self.registry.pid or _ended(record.resource()):
+            if record.pid != self.registry.pid or _ended(record.resource()) or (exact and _is_gone(record)):
                 self.registry.finish(record)
             else:
                 left.append(record)
@@ -115,6 +137,11 @@ def _ended(process: Any) -> bool:  # noqa: ANN401
         return process.exitcode is not None
     except ValueError:  # the object was closed, which needs the process to have ended
         return True
+
+
+def _is_gone(record: Record) -> bool:
+    start = str(record.detail.get("start", ""))
+    return bool(start) and is_gone(record.resource().pid, start)
 
 
 def _pool_of(frame: FrameType | None) -> str:

@@ -3,6 +3,11 @@
 Methods are replaced on their class, so that names imported before the patch, subclasses and ``isinstance`` keep working;
 no class is replaced and no instance is wrapped.  Standard-library methods get plain functions, since importing wrapt 2
 imports asyncio (136 ms measured); library constructors, which import far more themselves, get wrapt's function wrapper.
+
+A function of ours then stands between the program's and the original, and must not be seen.  Tracebacks: what passes through it calls
+`hide_frames`.  Warnings: ``warnings.warn(..., stacklevel=2)`` in the original means who called it, and counts frames; it passes over those
+of the import system, which it knows by their file's name (``is_internal_filename`` in ``Python/_warnings.c``), and so over ours, which get
+such a name.  What is still open: a warning of C code (``stacklevel`` 1) is attributed to our frame.
 """
 
 from __future__ import annotations
@@ -16,6 +21,9 @@ if TYPE_CHECKING:
 
 _MISSING = object()
 
+#: What `warnings` looks for in the name of a file that it passes over.
+_PASSED_OVER = " (as importlib._bootstrap)"
+
 
 class Patches:
     """The patches in force, newest last."""
@@ -27,7 +35,11 @@ class Patches:
     def replace(self, owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:  # noqa: ANN401 - class or module
         """Replace ``owner.name`` by ``make(original)``, which takes over the original's name, doc and signature."""
         original = vars(owner)[name]
-        self._put(owner, name, original, _named_like(make(original), original))
+        replacement = _named_like(make(original), original)
+        if not hasattr(original, "__code__") and not isinstance(owner, type):
+            # A function of C code is pickled as that of its hidden module (``posix._exit``), where it would not be found to be the same.
+            replacement.__module__ = owner.__name__
+        self._put(owner, name, original, replacement)
 
     def override(self, owner: type, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
         """Put ``make(inherited)`` on a class that inherits ``name`` from one that can't be changed (written in C)."""
@@ -39,6 +51,7 @@ class Patches:
         import wrapt
 
         original = vars(owner)[name]
+        _pass_over(getattr(wrapper, "__func__", wrapper))
         self._put(owner, name, original, wrapt.FunctionWrapper(original, wrapper))
 
     def _put(self, owner: Any, name: str, original: object, replacement: object) -> None:  # noqa: ANN401
@@ -69,4 +82,28 @@ def _named_like(replacement: Callable[..., Any], original: Callable[..., Any]) -
     """Give a function the name, documentation and signature of another."""
     from functools import update_wrapper
 
+    if replacement is not original:
+        _pass_over(replacement)
     return update_wrapper(replacement, original)
+
+
+def _pass_over(function: Any) -> None:  # noqa: ANN401 - a function; what else a plug-in may have is left as it is
+    """Have warnings that count frames pass over a function."""
+    code = getattr(function, "__code__", None)
+    if code is not None and not code.co_filename.endswith(_PASSED_OVER):
+        function.__code__ = code.replace(co_filename=code.co_filename + _PASSED_OVER)
+
+
+def hide_frames(error: BaseException) -> None:
+    """Take the frames of leakagent out of the traceback of an exception that passes through a patched function.
+
+    To be called in its ``except BaseException``, before a bare ``raise``: that adds no frame (from Python 3.11 on; 3.10 goes on with the
+    traceback that it had when the exception was caught).
+    """
+    try:
+        trace = error.__traceback__
+        while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] == "leakagent":
+            trace = trace.tb_next
+        error.__traceback__ = trace
+    except Exception as failure:  # noqa: BLE001 - the program gets its own exception in any case
+        guard.failed("tracebacks", failure)

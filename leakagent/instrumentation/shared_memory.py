@@ -20,6 +20,8 @@ from leakagent.core.records import SHARED_MEMORY
 from leakagent.core.sites import outside_of_constructors
 from leakagent.shutdown import interpreter
 
+from .patching import hide_frames
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +57,11 @@ class SharedBlocks:
 
     def _make_init(self, original: Callable[..., None]) -> Callable[..., None]:
         def __init__(block: Any, name: Any = None, create: Any = False, size: Any = 0, **more: Any) -> None:  # noqa: ANN401, FBT002, N807 - takes the place of the method
-            original(block, name, create, size, **more)
+            try:
+                original(block, name, create, size, **more)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             if create and more.get("track", True):
                 guard.call("shared memory", self._note, block, interpreter.caller(1))
 
@@ -63,7 +69,11 @@ class SharedBlocks:
 
     def _make_unlink(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def unlink(block: Any) -> None:  # noqa: ANN401
-            original(block)
+            try:
+                original(block)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("shared memory", self._unlinked, block)
 
         return unlink

@@ -26,6 +26,7 @@ from leakagent.core.sites import capture_stack
 from leakagent.shutdown import interpreter
 
 from .closables import MANY, creator
+from .patching import hide_frames
 from .protocol import Instrumentation
 
 TYPE_CHECKING = False
@@ -65,7 +66,11 @@ class SqliteConnections(Instrumentation):
 
     def _make_connect(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def connect(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            connection = original(*args, **kwargs)
+            try:
+                connection = original(*args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             if self.part not in guard.disabled:
                 guard.call(self.part, self._note, connection, args, interpreter.caller(1))
             return connection

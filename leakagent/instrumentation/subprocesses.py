@@ -20,6 +20,8 @@ from leakagent.core.records import SUBPROCESS
 from leakagent.core.sites import outside_of_constructors
 from leakagent.shutdown import interpreter
 
+from .patching import hide_frames
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,21 +68,33 @@ class Subprocesses:
 
     def _make_init(self, original: Callable[..., None]) -> Callable[..., None]:
         def __init__(popen: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807 - takes the place of the method
-            original(popen, *args, **kwargs)
+            try:
+                original(popen, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("subprocesses", self._note, popen, interpreter.caller(1))
 
         return __init__
 
     def _make_send_signal(self, original: Callable[..., None]) -> Callable[..., None]:
         def send_signal(popen: Any, sig: int) -> None:  # noqa: ANN401
-            original(popen, sig)
+            try:
+                original(popen, sig)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("subprocesses", self._told_to_end, popen)
 
         return send_signal
 
     def _make_process_init(self, original: Callable[..., None]) -> Callable[..., None]:
         def __init__(process: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
-            original(process, *args, **kwargs)
+            try:
+                original(process, *args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("subprocesses", self._note_other, process, args[:1], interpreter.caller(1))
 
         return __init__
@@ -92,7 +106,11 @@ class Subprocesses:
 
     def _make_process_signal(self, original: Callable[..., None]) -> Callable[..., None]:
         def tell(process: Any, *args: Any) -> None:  # noqa: ANN401
-            original(process, *args)
+            try:
+                original(process, *args)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("subprocesses", self._told_to_end, process)
 
         return tell

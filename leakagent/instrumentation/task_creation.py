@@ -24,6 +24,7 @@ from leakagent import guard
 from leakagent.core.sites import BEFORE_THE_CODE, capture_stack, passes_on
 from leakagent.shutdown import interpreter
 
+from .patching import hide_frames
 from .task_notes import TaskEntry, code_of
 
 TYPE_CHECKING = False
@@ -90,7 +91,11 @@ class Creation:
         note, frame_of = self._note_of_method(), interpreter.frame_of
 
         def create_task(loop: AbstractEventLoop, coro: Any, **kwargs: Any) -> Task[Any]:  # noqa: ANN401
-            task = original(loop, coro, **kwargs)
+            try:
+                task = original(loop, coro, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             note(task, frame_of(1))
             try:
                 return task
@@ -211,19 +216,33 @@ def _make_append(table: TaskTable) -> _Note:
 # Arguments that are None are not passed on: a keyword costs a call of a C class as much as three lines here.
 
 
+def _while_debugging(original: Any, coro: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """Have asyncio make a task in its debug mode, and keep leakagent out of the stack that it notes for its messages."""
+    task = original(coro, **kwargs)
+    trace = task._source_traceback
+    if trace:
+        trace[:] = [step for step in trace if not step.filename.startswith(__file__)]
+    try:
+        return task
+    finally:
+        del task
+
+
 def _function_with_name(original: Any, tasks: Any, creation: Creation, note: _Note) -> Any:  # noqa: ANN401
     running, frame_of = tasks.events.get_running_loop, interpreter.frame_of
 
     def create_task(coro: Any, *, name: Any = None) -> Any:  # noqa: ANN401
-        loop = running()
+        loop, method = running(), None
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
-                special = loop._task_factory is not None
+                special = loop._task_factory is not None or loop._debug
             else:
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
+        if special and method is creation.plain and loop._debug:
+            return _while_debugging(original, coro, name=name)
         if special:
             return original(coro, name=name)
         task = tasks.Task(coro, loop=loop)
@@ -243,14 +262,20 @@ def _function_with_late_name(original: Any, tasks: Any, creation: Creation, note
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
-                special = loop._task_factory is not None
+                special = loop._task_factory is not None or loop._debug
             else:
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
         if special and method is creation.plain:
             make = creation.original
-            task = make(loop, coro) if context is None else make(loop, coro, context=context)
+            try:
+                if loop._debug:
+                    return _while_debugging(original, coro, name=name, context=context)
+                task = make(loop, coro) if context is None else make(loop, coro, context=context)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             if name is not None:
                 tasks._set_task_name(task, name)
             note(task, frame_of(1))
@@ -259,8 +284,16 @@ def _function_with_late_name(original: Any, tasks: Any, creation: Creation, note
             finally:
                 del task
         if special:
-            return original(coro, name=name, context=context)
-        task = tasks.Task(coro, loop=loop) if context is None else tasks.Task(coro, loop=loop, context=context)
+            try:
+                return original(coro, name=name, context=context)
+            except BaseException as error:
+                hide_frames(error)
+                raise
+        try:
+            task = tasks.Task(coro, loop=loop) if context is None else tasks.Task(coro, loop=loop, context=context)
+        except BaseException as error:
+            hide_frames(error)
+            raise
         if name is not None:
             task.set_name(name)
         frame = frame_of(1)
@@ -283,24 +316,38 @@ def _function_with_context(original: Any, tasks: Any, creation: Creation, note: 
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
-                special = loop._task_factory is not None
+                special = loop._task_factory is not None or loop._debug
             else:
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
         if special and method is creation.plain:
-            task = creation.original(loop, coro, name=name, context=context)
+            try:
+                if loop._debug:
+                    return _while_debugging(original, coro, name=name, context=context)
+                task = creation.original(loop, coro, name=name, context=context)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             note(task, frame_of(1))
             try:
                 return task
             finally:
                 del task
         if special:
-            return original(coro, name=name, context=context)
-        if name is None and context is None:
-            task = tasks.Task(coro, loop=loop)
-        else:
-            task = tasks.Task(coro, loop=loop, name=name, context=context)
+            try:
+                return original(coro, name=name, context=context)
+            except BaseException as error:
+                hide_frames(error)
+                raise
+        try:
+            if name is None and context is None:
+                task = tasks.Task(coro, loop=loop)
+            else:
+                task = tasks.Task(coro, loop=loop, name=name, context=context)
+        except BaseException as error:
+            hide_frames(error)
+            raise
         frame = frame_of(1)
         entry = young[-1] if young else None
         if entry is not None and entry() is task:
@@ -321,21 +368,35 @@ def _function_with_any(original: Any, tasks: Any, creation: Creation, note: _Not
         try:
             method = loop.create_task.__func__
             if method is creation.plain:
-                special = loop._task_factory is not None
+                special = loop._task_factory is not None or loop._debug
             else:
                 special = method is not creation.uvloop or loop.get_task_factory() is not None
         except AttributeError:
             special = True
         if special and method is creation.plain:
-            task = creation.original(loop, coro, **kwargs)
+            try:
+                if loop._debug:
+                    return _while_debugging(original, coro, **kwargs)
+                task = creation.original(loop, coro, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             note(task, frame_of(1))
             try:
                 return task
             finally:
                 del task
         if special:
-            return original(coro, **kwargs)
-        task = tasks.Task(coro, loop=loop, **kwargs)
+            try:
+                return original(coro, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
+        try:
+            task = tasks.Task(coro, loop=loop, **kwargs)
+        except BaseException as error:
+            hide_frames(error)
+            raise
         note(task, frame_of(1))
         try:
             return task
@@ -380,14 +441,22 @@ def _method_with_context(original: Any, tasks: Any, creation: Creation, note: _N
 
     def create_task(self: Any, coro: Any, *, name: Any = None, context: Any = None) -> Any:  # noqa: ANN401
         if self._task_factory is not None:
-            task = original(self, coro, name=name, context=context)
+            try:
+                task = original(self, coro, name=name, context=context)
+            except BaseException as error:
+                hide_frames(error)
+                raise
         else:
-            if self._closed:
-                self._check_closed()
-            if name is None and context is None:
-                task = tasks.Task(coro, loop=self)
-            else:
-                task = tasks.Task(coro, loop=self, name=name, context=context)
+            try:
+                if self._closed:
+                    self._check_closed()
+                if name is None and context is None:
+                    task = tasks.Task(coro, loop=self)
+                else:
+                    task = tasks.Task(coro, loop=self, name=name, context=context)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             if self._debug and task._source_traceback:
                 del task._source_traceback[-1]
         frame: Any = frame_of(1)
@@ -413,11 +482,19 @@ def _method_with_any(original: Any, tasks: Any, creation: Creation, note: _Note)
 
     def create_task(self: Any, coro: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         if self._task_factory is not None:
-            task = original(self, coro, **kwargs)
+            try:
+                task = original(self, coro, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
         else:
-            if self._closed:
-                self._check_closed()
-            task = tasks.Task(coro, loop=self, **kwargs)
+            try:
+                if self._closed:
+                    self._check_closed()
+                task = tasks.Task(coro, loop=self, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             if self._debug and task._source_traceback:
                 del task._source_traceback[-1]
         frame: Any = frame_of(1)

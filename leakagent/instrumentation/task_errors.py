@@ -28,6 +28,7 @@ from leakagent.core.tracing import span_of_task
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.signals import state
 
+from .patching import hide_frames
 from .task_notes import without_site
 
 TYPE_CHECKING = False
@@ -111,7 +112,11 @@ class Errors:
                 self._see(context)
             except Exception as error:  # noqa: BLE001 - the program must never see it
                 guard.failed("asyncio exceptions", error)
-            original(loop, context)
+            try:
+                original(loop, context)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
         return call_exception_handler
 

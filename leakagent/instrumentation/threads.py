@@ -6,6 +6,8 @@ from leakagent import guard
 from leakagent.core.records import THREAD
 from leakagent.shutdown import interpreter
 
+from .patching import hide_frames
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +34,11 @@ class Threads:
 
     def _make_start(self, original: Callable[[Thread], None]) -> Callable[[Thread], None]:
         def start(thread: Thread) -> None:
-            original(thread)
+            try:
+                original(thread)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             guard.call("threads", self._note, thread, interpreter.caller(1))
 
         return start

@@ -9,6 +9,7 @@ import struct
 import time
 
 from leakagent.processes.family import runtime_folder
+from leakagent.report.words import safe
 
 from . import protocol
 
@@ -62,12 +63,12 @@ def _exchange(name: str, pid: int, word: str, seconds: float) -> Any:  # noqa: A
     end = time.monotonic() + seconds
     try:
         document = json.loads(_talk(name, json.dumps({"version": protocol.VERSION, "ask": word}).encode() + b"\n", end))
-    except (OSError, ValueError) as error:
-        message = f"process {pid} did not answer: {error or type(error).__name__}"
+    except (OSError, ValueError, RecursionError) as error:
+        message = f"process {pid} did not answer: {safe(error) or type(error).__name__}"
         raise NoAnswerError(message) from None
     if not isinstance(document, dict) or document.get("version") != protocol.VERSION or "answer" not in document:
         why = document.get("error") if isinstance(document, dict) else None
-        message = f"process {pid} answered: {why or 'something that this version does not know'}"
+        message = f"process {pid} answered: {safe(why or 'something that this version does not know')}"
         raise NoAnswerError(message)
     return document["answer"]
 

@@ -60,7 +60,7 @@ def is_gone(pid: int, start: str) -> bool:
         return seen.start != start or not seen.runs
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has such a number
         return True
     except OSError:
         return False

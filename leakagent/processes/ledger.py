@@ -243,7 +243,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
     try:
         found = ast.literal_eval(line.decode("ascii"))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+from .words import safe
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +44,12 @@ def read(path: str) -> frozenset[str]:
 
     """
     with open(path, encoding="utf-8") as file:
-        data = json.load(file)
+        text = file.read()
+    try:
+        data = json.loads(text)
+    except RecursionError:
+        message = "not a baseline of leakagent: values in values, too deep to be read"
+        raise ValueError(message) from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA or not isinstance(data.get("leaks"), list):
         message = f"not a baseline of leakagent: expected schema {SCHEMA!r} (make one: leakagent baseline REPORT > FILE)"
         raise ValueError(message)
@@ -56,4 +63,4 @@ def read(path: str) -> frozenset[str]:
 
 def problem(path: str, error: Exception) -> str:
     """Say in one line why a file can't be used."""
-    return f"baseline {path}: {getattr(error, 'strerror', None) or error}"
+    return f"baseline {safe(path, 300)}: {safe(getattr(error, 'strerror', None) or error, 300)}"

@@ -180,10 +180,24 @@ def from_dict(data: object) -> Report:
     return report
 
 
+def loads(text: str) -> Report:
+    """Build a report from the text of a JSON report.
+
+    Raises:
+        ValueError: It is no such report; the message says why.
+
+    """
+    try:
+        return from_dict(json.loads(text))
+    except RecursionError:
+        message = "values in values, too deep to be read"
+        raise ValueError(message) from None
+
+
 def processes_of(text: str) -> list[Process]:
     """Return the processes that a child's report tells of, itself first; none if it is no report."""
     try:
-        report = from_dict(json.loads(text))
+        report = loads(text)
     except ValueError:
         return []
     return [Process(report.pid, report.parent_pid, PROCESS, report.program), *report.processes]
@@ -332,8 +346,9 @@ class _Reader:
     def time(self, name: str) -> float:
         from datetime import datetime
 
+        text = self.text(name)
         try:
-            when = datetime.fromisoformat(self.text(name).replace("Z", "+00:00"))
+            when = datetime.fromisoformat(text.replace("Z", "+00:00"))
         except ValueError:
             when = None
         if when is None or when.tzinfo is None:

@@ -69,13 +69,13 @@ class Watch:
             return False
         now: dict[str, str] = {}
         silent = True
-        mine = _threads_of_the_program()
+        mine, own = _threads_of_the_program(), own_threads()
         try:
             names = os.listdir("/proc/self/task")
         except OSError:
             return False
         for name in names:
-            if int(name) in _LOOKING or int(name) in own_threads():
+            if int(name) in _LOOKING or int(name) in own:
                 continue
             call = read(f"/proc/self/task/{name}/syscall").split()
             if int(name) != self.waiting and (not call or call[0] != self.futex or (name in mine and _for_limited_time(call))):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from leakagent import config
@@ -88,6 +90,37 @@ def test_any_value_gives_a_setting_and_at_most_one_line(name: str, text: str) ->
     if errors:
         assert getattr(settings, name) == DEFAULTS[name]
         assert errors[0].startswith(f"{config.variable(name)}={text!r} is not valid (allowed: ")
+
+
+VALUES = st.text(st.characters(blacklist_characters="\0"), max_size=60)
+
+
+@given(st.dictionaries(st.sampled_from(["LEAKAGENT", "LEAKAGENT_CONFIG", *map(config.variable, config.OPTIONS)]), VALUES))
+def test_any_environment_gives_settings_and_one_line_for_each_wrong_value(environ: dict[str, str]) -> None:
+    settings, errors = config.load(environ)
+    assert len(errors) <= len(environ)
+    assert all(len(error.splitlines()) == 1 and len(error) < 1000 for error in errors)
+    assert {name: type(getattr(settings, name)) for name in DEFAULTS} == {name: type(value) for name, value in DEFAULTS.items()}
+
+
+TABLES = st.dictionaries(
+    st.sampled_from([*config.OPTIONS, "fail-on-leak", "no-option"]) | st.text("ab \n'\"", min_size=1, max_size=5),
+    st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.text("ab,:\n\\\"'", max_size=8)
+    | st.lists(st.integers(0, 9) | st.booleans(), max_size=3),
+    max_size=4,
+)
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TABLES, st.binary(max_size=20))
+def test_any_file_gives_settings_and_lines(tmp_path: Path, table: dict[str, Any], more: bytes) -> None:
+    lines = [f"{json.dumps(key)} = {json.dumps(value)}" for key, value in table.items()]
+    (tmp_path / "pyproject.toml").write_bytes("\n".join(["[tool.leakagent]", *lines, ""]).encode() + more)
+    settings, errors = load()
+    assert all(len(error.splitlines()) == 1 and len(error) < 1000 for error in errors)
+    assert {name: type(getattr(settings, name)) for name in DEFAULTS} == {name: type(value) for name, value in DEFAULTS.items()}
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))

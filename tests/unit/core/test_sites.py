@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -144,3 +145,26 @@ def test_what_runs_the_program_is_no_part_of_a_stack() -> None:
     assert starts_the_program(f"{Path(leakagent.__file__).parent}/cli/run.py")
     assert starts_the_program("<frozen runpy>")
     assert not starts_the_program("/app/runpy_helper.py")
+
+
+@given(st.lists(st.sampled_from(["call", "blank", "comment", "long", "inside", "lambda"]), min_size=1, max_size=12))
+def test_every_call_is_resolved_to_the_line_that_a_traceback_has(parts: list[str]) -> None:
+    """Programs of any layout: what two captured words say later is what the frame said when it ran."""
+    texts = {
+        "call": "note()",
+        "blank": "",
+        "comment": "# nothing",
+        "long": "note(\n    1,\n    note(),\n)",
+        "inside": "def inner():\n    note()\n    note(\n        2)\ninner()",
+        "lambda": "(lambda:\n    note())()",
+    }
+    seen: list[tuple[Any, int, int]] = []
+
+    def note(*_: object) -> None:
+        frame = sys._getframe(1)
+        seen.append((frame.f_code, frame.f_lasti, frame.f_lineno))
+
+    exec(compile("\n".join(texts[part] for part in parts), "/app/any.py", "exec"), {"note": note})
+    for code, lasti, line in seen:
+        site = resolve(code, lasti, base="/app")
+        assert (site.line, site.file, site.owner) == (line, "any.py", YOURS)

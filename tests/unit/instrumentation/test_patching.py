@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from leakagent import guard
-from leakagent.instrumentation.patching import Patches
+from leakagent.instrumentation.patching import Patches, hide_frames
 
 pytestmark = pytest.mark.usefixtures("fresh_guard")
 
@@ -104,3 +104,17 @@ def test_a_method_that_is_not_there_is_an_error_and_no_patch() -> None:
     with pytest.raises(KeyError):
         patches.replace(Owner, "inherited", louder)
     assert patches.names() == []
+
+
+class _Odd(Exception):  # noqa: N818 - an exception of somebody's
+    @property
+    def __traceback__(self) -> Any:
+        raise RuntimeError(self)
+
+
+def test_hiding_frames_never_raises(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ValueError("x")
+    hide_frames(error)
+    assert error.__traceback__ is None
+    hide_frames(_Odd())
+    assert "tracebacks switched off" in capsys.readouterr().err

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from leakagent.core.findings import (
     ACTIONS,
@@ -169,3 +172,52 @@ def test_the_order_is_biggest_then_oldest_then_as_given() -> None:
 def test_merging_twice_changes_nothing() -> None:
     once = merge([finding("/a.py", 1), finding("/a.py", 1), finding("/a.py", 2)])
     assert [(each.fingerprint, each.count) for each in merge(once)] == [(each.fingerprint, each.count) for each in once]
+
+
+SOME = st.lists(
+    st.builds(
+        Finding,
+        st.sampled_from([NOT_CLOSED, NOT_SHUT_DOWN]),
+        st.sampled_from([TASK, THREAD_POOL]),
+        st.builds(Site, st.text(max_size=5), st.text("/ab.py\0\ud800", max_size=8), st.integers(-1, 3)),
+        count=st.integers(1, 1000),
+        oldest_age_s=st.floats(0, 1e6),
+        names=st.lists(st.text(max_size=3), max_size=15),
+        action=st.sampled_from(ACTIONS),
+        pids=st.lists(st.integers(2, 30), max_size=15),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=50)
+@given(SOME, st.randoms())
+def test_whatever_is_merged(findings: list[Finding], chance: Any) -> None:
+    merged = merge(findings)
+    assert sum(one.count for one in merged) == sum(one.count for one in findings)
+    assert len({one.fingerprint for one in merged}) == len(merged)
+    assert all(re.fullmatch("[0-9a-f]{12}", one.fingerprint) and one.fix for one in merged)
+    assert [one.count for one in merged] == sorted((one.count for one in merged), reverse=True)
+    # Neither once more nor another order changes who is there, how often, how old, and what was done.
+    shuffled = list(findings)
+    chance.shuffle(shuffled)
+    for again in (merge(merged), merge(shuffled)):
+        assert facts(again) == facts(merged)
+
+
+def facts(findings: list[Finding]) -> dict[str, tuple[object, ...]]:
+    return {
+        one.fingerprint: (one.count, one.oldest_age_s, one.action, one.site.file, len(one.names), len(one.pids))
+        for one in findings
+    }
+
+
+@given(st.text(min_size=1, max_size=60), st.integers(1, 10_000), st.integers(1, 10_000))
+def test_where_the_line_is_does_not_count_if_it_can_be_read(source: str, line: int, other: int) -> None:
+    def made(number: int) -> str:
+        found = Finding(NOT_CLOSED, TASK, Site("f", "/a.py", number))
+        found.source = source
+        complete(found)
+        return found.fingerprint
+
+    assert made(line) == made(other)
