@@ -296,7 +296,8 @@ def is_main_interpreter() -> bool:
 
 def has_green_threads() -> bool:
     """Say whether somebody has put functions of their own into `_thread`, as gevent and eventlet do."""
-    return type(_thread.start_new_thread) is not type(len)
+    start: Any = _thread.start_new_thread
+    return type(start) is not type(len)
 
 
 def waiter_of(task: object) -> object:
