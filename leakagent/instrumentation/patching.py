@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _MISSING = object()
 
+_MODULE = type(guard)
+
 
 class Patches:
     """The patches in force, newest last."""
@@ -27,7 +29,11 @@ class Patches:
     def replace(self, owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:  # noqa: ANN401 - class or module
         """Replace ``owner.name`` by ``make(original)``, which takes over the original's name, doc and signature."""
         original = vars(owner)[name]
-        self._put(owner, name, original, _named_like(make(original), original))
+        replacement = _named_like(make(original), original)
+        if isinstance(owner, _MODULE) and replacement.__module__ != owner.__name__:
+            # `signal` and `os` take such functions from modules in C: pickle and pydoc look for ours where it is.
+            replacement.__module__ = owner.__name__
+        self._put(owner, name, original, replacement)
 
     def override(self, owner: type, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
         """Put ``make(inherited)`` on a class that inherits ``name`` from one that can't be changed (written in C)."""
