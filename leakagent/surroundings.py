@@ -5,11 +5,11 @@ The problem.  Three surroundings take away what everything here is built on.
 - gevent and eventlet replace the functions of `_thread`: a thread is then a greenlet of the one real thread, and whoever waits outside of
   their hub waits for ever.  The agent's own threads would stop the whole program (measured with gevent 26.9 and eventlet 0.41: the
   first pool hung), and what it knows of threads, pools and signals is not true there.
-- A subinterpreter has no signals, in most no daemon threads and no fork, and can't load psutil.
+- A subinterpreter has no signals, and an isolated one neither daemon threads nor fork nor extension modules of the older kind (PEP 684).
 - In a free-threaded build the lists that are written without a lock, and the proof by counting references, were never tried.
 
-What does not work.  Copies of the real functions, kept from before the patch: the agent's threads would run, but its end waits for
-the program's threads, which only run while the main thread is in the hub.
+What does not work.  Copies of the real functions, kept from before the patch: the agent's threads would run, but at the end it waits
+in the main thread for the program's threads, and those only run while the main thread is in the hub.
 
 What we do.  gevent tells its subscribers before it patches a module (`gevent.events`); eventlet's ``monkey_patch`` is
 wrapped.  Right before threads are patched the agent takes itself out, as `leakagent.uninstall` does; sockets alone may be patched.  Who comes

@@ -2,6 +2,8 @@
 
     python tests/downstream/recipes.py --wheel leakagent.whl [--write docs/downstream.md] [NAME...]
 
+With names only these recipes run; the others keep their rows of the page.
+
 A recipe is a project's own tests at one version: from its source distribution, or CPython's, from the interpreter.  Each runs in an
 environment of its own, once as it is and once with ``LEAKAGENT=1``.  A test that passes without the agent and fails with it runs again, alone, both ways:
 what fails then with the agent only is a new failure.  The suites' own failures and skips are the same on both sides, and count for nothing.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -19,7 +22,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 #: Seconds for one run of a suite; generous, since machines can be ten times slower.
@@ -27,6 +32,9 @@ DEADLINE = 3600.0
 
 #: More new failures than this are not run again: they are no chance.
 FEW = 40
+
+#: What the last run of each recipe gave, from which the page is written.
+RESULTS = Path(__file__).with_name("results.json")
 
 #: Stands for the outcomes of a run that has written none.
 NOTHING = "(no results)"
@@ -118,6 +126,7 @@ RECIPES = [
         ["pytest>=9.0.1", "pytest-mock", "trio", "uvloop", "hypothesis", "trustme", "psutil", "blockbuster", "exceptiongroup"],
         ["tests", "-m", "not network"],
     ),
+    Recipe("websockets", "websockets==17.4", ["pytest==8.4.2", "werkzeug", "trio", "python-socks"], ["tests"]),
     Recipe("joblib", "joblib==1.5.3", ["pytest==8.4.2", "threadpoolctl", "numpy"], ["joblib/test"]),
     Recipe(
         "cpython-asyncio",
@@ -128,17 +137,9 @@ RECIPES = [
     ),
     Recipe("cpython-futures", "", [], ["test_concurrent_futures"]),
     Recipe("cpython-threading", "", [], ["test_threading", "test_signal", "test_subprocess"]),
-    Recipe(
-        "cpython-multiprocessing",
-        "",
-        [],
-        [
-            "test_multiprocessing_fork",
-            "test_multiprocessing_spawn",
-            "test_multiprocessing_forkserver",
-            "test_multiprocessing_main_handling",
-        ],
-    ),
+    Recipe("cpython-multiprocessing-fork", "", [], ["test_multiprocessing_fork", "test_multiprocessing_main_handling"]),
+    Recipe("cpython-multiprocessing-spawn", "", [], ["test_multiprocessing_spawn"]),
+    Recipe("cpython-multiprocessing-forkserver", "", [], ["test_multiprocessing_forkserver"]),
 ]
 
 
@@ -295,22 +296,47 @@ def must(command: list[str]) -> None:
         raise SystemExit(message)
 
 
-def page(compared: list[Comparison]) -> str:
+def kept(one: Comparison) -> dict[str, Any]:
+    """Return what is kept of a comparison in `RESULTS`."""
+    return {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "day": time.strftime("%Y-%m-%d"),
+        "passed": one.tests,
+        "failed": list(one.failed),
+        "new": one.new,
+        "unstable": one.unstable,
+        "excepted": one.excepted,
+    }
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
     """Return the page of the documentation."""
-    version = ".".join(map(str, sys.version_info[:3]))
     lines = [
         "# Other people's test suites under leakagent",
         "",
-        f"Written by `make downstream` with Python {version}; do not edit. Each suite runs as it is and with `LEAKAGENT=1`, and the outcomes are",
-        "compared test by test. A new failure fails with leakagent only, also when it runs alone; unstable is what failed once and passed alone.",
+        "Written by `make downstream`; do not edit. Each suite runs as it is and with `LEAKAGENT=1`, and the outcomes are compared test by test. A new",
+        "failure fails, or is missing, with leakagent only, also when it runs alone; unstable is what failed once and passed alone; failed are all tests",
+        "that failed in the two runs, most of them in both. Before each suite a test of our own proves that the agent is there.",
         "",
-        "| suite | version | tests that pass without leakagent | new failures | unstable |",
-        "|---|---|---|---|---|",
+        "| suite | version | Python | day | passed without leakagent | failed without, with | new failures | exceptions | unstable |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for one in compared:
-        name, _, number = one.recipe.project.partition("==")
-        suite = f"{name} (its own tests)" if name else f"CPython: {', '.join(one.recipe.tests)}"
-        lines.append(f"| {suite} | {number or version} | {one.tests} | {len(one.new)} | {len(one.unstable)} |")
+    done = [(recipe, results[recipe.name]) for recipe in RECIPES if recipe.name in results]
+    for recipe, one in done:
+        name, _, number = recipe.project.partition("==")
+        suite = f"{name}, its own tests" if name else f"CPython: {', '.join(recipe.tests)}"
+        counts = [one["passed"], ", ".join(map(str, one["failed"])), *(len(one[kind]) for kind in ("new", "excepted", "unstable"))]
+        lines.append(f"| {' | '.join(map(str, [suite, number or one['python'], one['python'], one['day'], *counts]))} |")
+    missing = [recipe.name for recipe in RECIPES if recipe.name not in results]
+    lines += [f"| {name} | | | not run to its end yet | | | | | |" for name in missing]
+    lines += ["", "## Exceptions", "", "What they assert no agent can keep:", ""]
+    for recipe, one in done:
+        for end, reason in recipe.exceptions.items():
+            times = sum(test.endswith(end) for test in one["excepted"])
+            lines.append(f"- `{end}` ({recipe.name}, {times} times): {reason}.")
+    lines += ["", "## New failures and unstable tests", ""]
+    named = [(recipe, kind, test) for recipe, one in done for kind in ("new", "unstable") for test in one[kind]]
+    lines += [f"- {kind}, {recipe.name}: `{test}`" for recipe, kind, test in named] or ["None."]
     return "\n".join(lines) + "\n"
 
 
@@ -318,21 +344,24 @@ def main() -> int:
     """Run the recipes, print what is new, and return 1 if anything is."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--wheel", required=True, type=Path, help="leakagent, built")
-    parser.add_argument("--write", metavar="FILE", help="also write the page of the documentation")
+    parser.add_argument("--write", metavar="FILE", help="also keep the results, and write the page of the documentation from all that are kept")
     parser.add_argument("names", nargs="*", metavar="NAME")
     given = parser.parse_args()
     # A shell starts what is in the background with it ignored, and the suites interrupt themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     compared = []
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for recipe in [one for one in RECIPES if not given.names or one.name in given.names]:
         one = Comparison(Suite(recipe, given.wheel))
         compared.append(one)
+        results[recipe.name] = kept(one)
         print(f"{recipe.name}: {one.tests} tests, {len(one.new)} new failures, {len(one.unstable)} unstable", flush=True)
         for kind, names in (("new", one.new), ("unstable", one.unstable), ("excepted", one.excepted)):
             for name in names[:FEW]:
                 print(f"   {kind}: {name}", flush=True)
-    if given.write:
-        Path(given.write).write_text(page(compared), encoding="utf-8")
+        if given.write:
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            Path(given.write).write_text(page(results), encoding="utf-8")
     return 1 if any(one.new or not one.tests for one in compared) else 0
 
 
