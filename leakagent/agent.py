@@ -123,7 +123,7 @@ class Agent:
         self._mark_environment()
         atexit.register(self.last)
         self.hook.enable()
-        self.surroundings.watch()
+        guard.call("surroundings", self.surroundings.watch)
         if self.settings.level != "off":
             self._instrument()
         # Callbacks run in reverse order, so each is registered right after that of the module it has to run before.
@@ -387,7 +387,7 @@ class Agent:
         if "subprocesses" in self.parts:
             self.parts["subprocesses"].dismiss()
         self.hook.disable()
-        self.surroundings.stop()
+        guard.call("surroundings", self.surroundings.stop)
         if "asyncio" in self.parts:
             self.parts["asyncio"].stop()
         self.patches.undo()
@@ -695,7 +695,7 @@ def start(settings: Settings, owner: str) -> Agent:
         # Started by the environment, and now by the command line, whose settings win: its parts have to know them.
         _current.pop().stop()
     agent = Agent(settings, owner)
-    if not may_start():
+    if guard.call("surroundings", may_start) is False:
         return agent
     _current.append(agent)
     try:

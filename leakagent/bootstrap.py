@@ -69,7 +69,7 @@ def _start() -> None:
 
     if config.is_child(os.environ):
         guard.be_silent()
-    if not may_start(quiet=True):
+    if guard.call("surroundings", lambda: may_start(quiet=True)) is False:
         return
     if code.startswith(_FORK_SERVER):
         os.register_at_fork(after_in_child=lambda: _install(settings))

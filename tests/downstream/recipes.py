@@ -316,7 +316,9 @@ def page(results: dict[str, dict[str, Any]]) -> str:
         "",
         "Written by `make downstream`; do not edit. Each suite runs as it is and with `LEAKAGENT=1`, and the outcomes are compared test by test. A new",
         "failure fails, or is missing, with leakagent only, also when it runs alone; unstable is what failed once and passed alone; failed are all tests",
-        "that failed in the two runs, most of them in both. Before each suite a test of our own proves that the agent is there.",
+        "that failed in the two runs, most of them in both. A line of leakagent's on standard error is a new failure as well. Before each suite a test of",
+        "our own proves that the agent is there. CPython's test runner warns that threads are left over: it counts leakagent's own (`_thread._count`), and",
+        "no test fails because of that.",
         "",
         "| suite | version | Python | day | passed without leakagent | failed without, with | new failures | exceptions | unstable |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -325,7 +327,11 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     for recipe, one in done:
         name, _, number = recipe.project.partition("==")
         suite = f"{name}, its own tests" if name else f"CPython: {', '.join(recipe.tests)}"
-        counts = [one["passed"], ", ".join(map(str, one["failed"])), *(len(one[kind]) for kind in ("new", "excepted", "unstable"))]
+        counts = [
+            one["passed"],
+            ", ".join(map(str, one["failed"])),
+            *(len(one[kind]) for kind in ("new", "excepted", "unstable")),
+        ]
         lines.append(f"| {' | '.join(map(str, [suite, number or one['python'], one['python'], one['day'], *counts]))} |")
     missing = [recipe.name for recipe in RECIPES if recipe.name not in results]
     lines += [f"| {name} | | | not run to its end yet | | | | | |" for name in missing]
@@ -344,7 +350,9 @@ def main() -> int:
     """Run the recipes, print what is new, and return 1 if anything is."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--wheel", required=True, type=Path, help="leakagent, built")
-    parser.add_argument("--write", metavar="FILE", help="also keep the results, and write the page of the documentation from all that are kept")
+    parser.add_argument(
+        "--write", metavar="FILE", help="also keep the results, and write the page of the documentation from all that are kept"
+    )
     parser.add_argument("names", nargs="*", metavar="NAME")
     given = parser.parse_args()
     # A shell starts what is in the background with it ignored, and the suites interrupt themselves.

@@ -111,6 +111,26 @@ def test_stand_in_for_a_free_threaded_build_command_line(
     assert (ran.returncode, ran.stdout.split(), ran.stderr.splitlines()) == (5, ["worked", "False"], [SAID]), ran
 
 
+OTHER_WAYS = """\
+import leakagent.attached, leakagent.testing
+print(leakagent.attached.attach({}, is_borrowed=False)["error"])
+try:
+    with leakagent.testing.assert_no_leaks():
+        print("not reached")
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_stand_in_for_a_free_threaded_build_other_ways(python: Callable[..., Any], program: Callable[..., Path]) -> None:
+    ran = python(program(WITHOUT_LOCK + OTHER_WAYS))
+    why = SAID.partition(": off in this interpreter: ")[2]
+    assert ran.stdout.splitlines() == [
+        f"the agent can't work there: {why}",
+        f"leakagent is off in this interpreter: {why}",
+    ], ran
+
+
 @pytest.mark.parametrize("name", ["threading", "gevent"])
 def test_stand_in_for_green_threads(name: str, python: Callable[..., Any], program: Callable[..., Path]) -> None:
     patch = "import _thread; start = _thread.start_new_thread; _thread.start_new_thread = lambda *words: start(*words)\n"
