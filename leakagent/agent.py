@@ -18,6 +18,7 @@ from .instrumentation.protocol import Instrumentation
 from .shutdown import interpreter
 from .shutdown.noticer import COMPUTING, noticer
 from .shutdown.signals import Signals, state
+from .surroundings import Surroundings, may_start
 from .watcher import watcher
 
 TYPE_CHECKING = False
@@ -72,6 +73,7 @@ class Agent:
         self.base = _working_folder()
         self.hook = ImportHook()
         self.patches = Patches()
+        self.surroundings = Surroundings(self.hook, self.patches, self.leave)
         self.registry = Registry(settings.level)
         self.parts: dict[str, Any] = {}
         self.plugins = Plugins(self.hook, self._plugin_arrived)
@@ -122,6 +124,7 @@ class Agent:
         self._mark_environment()
         atexit.register(self.last)
         self.hook.enable()
+        guard.call("surroundings", self.surroundings.watch)
         if self.settings.level != "off":
             self._instrument()
         # Callbacks run in reverse order, so each is registered right after that of the module it has to run before.
@@ -390,6 +393,7 @@ class Agent:
         if "subprocesses" in self.parts:
             self.parts["subprocesses"].dismiss()
         self.hook.disable()
+        guard.call("surroundings", self.surroundings.stop)
         if "asyncio" in self.parts:
             self.parts["asyncio"].stop()
         self.patches.undo()
@@ -400,6 +404,11 @@ class Agent:
             else:
                 os.environ[name] = value
         self._environment = {}
+
+    def leave(self) -> None:
+        """Take the agent out of the process if it is active: it can't work there any more."""
+        if self.is_active():
+            _current.pop().stop()
 
     def _mark_environment(self) -> None:
         wanted = {} if self.child else {config.ROOT_VARIABLE: config.root_marker()}
@@ -707,11 +716,13 @@ def _after_fork() -> None:
 
 
 def start(settings: Settings, owner: str) -> Agent:
-    """Start the agent of this process, in place of the one that runs."""
+    """Start the agent of this process, in place of the one that runs; where it can't work (`leakagent.surroundings`) it does nothing."""
     if _current:
         # Started by the environment, and now by the command line, whose settings win: its parts have to know them.
         _current.pop().stop()
     agent = Agent(settings, owner)
+    if guard.call("surroundings", may_start) is False:
+        return agent
     _current.append(agent)
     try:
         agent.start()
@@ -737,7 +748,8 @@ def install(**options: object) -> bool:
             the names of `leakagent.config.Settings`.  They win over environment and file.
 
     Returns:
-        True if the agent was started, False if it was active already (its settings stay).
+        True if the agent was started, False if it was active already (its settings stay), or if it stays off here: under gevent or
+        eventlet, in a subinterpreter, in a free-threaded build; one line on stderr says why.
 
     Raises:
         TypeError: An option that does not exist.
@@ -758,7 +770,7 @@ def install(**options: object) -> bool:
     if is_active():
         return False
     start(settings, "code")
-    return True
+    return is_active()
 
 
 def uninstall() -> bool:

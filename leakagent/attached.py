@@ -23,6 +23,7 @@ def attach(options: Mapping[str, str], *, is_borrowed: bool) -> dict[str, Any]:
 
     """
     from . import adopting, agent, config
+    from .surroundings import why_off
 
     if agent.is_active():
         return {"error": "the agent is active there already"}
@@ -30,6 +31,9 @@ def attach(options: Mapping[str, str], *, is_borrowed: bool) -> dict[str, Any]:
     settings, errors = config.load(environ)
     if errors:
         return {"error": "; ".join(errors)}
+    why = why_off()
+    if why:
+        return {"error": f"the agent can't work there: {why}"}
     adopted = agent.start(settings, "attach").adopt(adopting.adopt)
     program = os.path.basename((getattr(sys, "argv", None) or [""])[0]) or "python"
     return {"program": program, "adopted": adopted, "live": settings.live}

@@ -65,6 +65,12 @@ def _start() -> None:
         # Children must not repeat the line.
         os.environ.setdefault(config.ROOT_VARIABLE, config.root_marker())
         return
+    from .surroundings import may_start
+
+    if config.is_child(os.environ):
+        guard.be_silent()
+    if guard.call("surroundings", lambda: may_start(quiet=True)) is False:
+        return
     if code.startswith(_FORK_SERVER):
         os.register_at_fork(after_in_child=lambda: _install(settings))
         return

@@ -10,6 +10,7 @@ from . import agent as agents
 from .owners import GRACE, Owner, Owners
 from .scopes import LeakError
 from .shutdown.signals import state
+from .surroundings import why_off
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ class assert_no_leaks:  # noqa: N801 - used like a function
             raise RuntimeError(message)
         self._started = agents.install(report="off", level="stack")
         agent = agents.current()
-        assert agent is not None  # noqa: S101 - it has just been started
+        if agent is None:
+            message = f"leakagent is off in this interpreter: {why_off()}"
+            raise RuntimeError(message)
         self._made = agent.owners is None
         self._owners = agent.owners = agent.owners or Owners(agent, Owner("the program"))
         self._owner = Owner(self.name or "the block")

@@ -27,6 +27,7 @@ LAYERS = {
     "watcher": 2,
     "plugin": 3,
     "samples": 2,
+    "surroundings": 2,
     "telling": 4,
     "looking": 4,
     "inventory": 4,

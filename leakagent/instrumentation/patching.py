@@ -24,6 +24,8 @@ _MISSING = object()
 #: What `warnings` looks for in the name of a file that it passes over.
 _PASSED_OVER = " (as importlib._bootstrap)"
 
+_MODULE = type(guard)
+
 
 class Patches:
     """The patches in force, newest last."""
@@ -36,8 +38,8 @@ class Patches:
         """Replace ``owner.name`` by ``make(original)``, which takes over the original's name, doc and signature."""
         original = vars(owner)[name]
         replacement = _named_like(make(original), original)
-        if not hasattr(original, "__code__") and not isinstance(owner, type):
-            # A function of C code is pickled as that of its hidden module (``posix._exit``), where it would not be found to be the same.
+        # `signal` and `os` take such functions from modules in C: pickle and pydoc look for ours where it is.
+        if isinstance(owner, _MODULE) and (not hasattr(original, "__code__") or original.__module__ == f"_{owner.__name__}"):
             replacement.__module__ = owner.__name__
         self._put(owner, name, original, replacement)
 

@@ -12,6 +12,7 @@ zombie) as long as the program runs: one of a place may just be about to be wait
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from leakagent import guard
@@ -75,6 +76,9 @@ class Subprocesses:
                 raise
             guard.call("subprocesses", self._note, popen, interpreter.caller(1))
 
+        if sys.flags.warn_default_encoding:
+            # `subprocess` warns of the first line outside of its own file.
+            __init__.__code__ = __init__.__code__.replace(co_filename=original.__code__.co_filename)
         return __init__
 
     def _make_send_signal(self, original: Callable[..., None]) -> Callable[..., None]:

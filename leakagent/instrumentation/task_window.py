@@ -59,6 +59,20 @@ PROOF_LIMIT = 500
 WAIT_SECONDS = 0.5
 
 
+class _NoLock:
+    """In place of the lock of a window that is closed for good: nobody gets it.
+
+    eventlet's ``monkey_patch`` looks for the process's locks, and complains of those that it can't replace.
+    """
+
+    def acquire(self, **_options: object) -> bool:
+        """Refuse."""
+        return False
+
+    def release(self) -> None:
+        """Do nothing: nobody has it."""
+
+
 class Window:
     """Holds the tasks of a table while a collection runs, and finds the lost ones."""
 
@@ -70,7 +84,7 @@ class Window:
         self.held: list[Any] = []
         #: Seconds that were spent in collections.
         self.seconds = 0.0
-        self._lock = _thread.RLock()
+        self._lock: Any = _thread.RLock()
         self._locked = False
         self._started = 0.0
         self._claims: dict[int, tuple[TaskEntry]] = {}
@@ -86,6 +100,8 @@ class Window:
         if self._on_collection in gc.callbacks:
             gc.callbacks.remove(self._on_collection)
             self.held.clear()
+        if not self._locked:
+            self._lock = _NoLock()
 
     def forget(self) -> None:
         """Start afresh in a forked child, where nobody will release the lock that another thread had."""

@@ -230,10 +230,11 @@ def cancel_all_tasks_owner() -> tuple[Any, str] | None:
 def task_registry() -> Any:  # noqa: ANN401 - a WeakSet
     """Return the set that every task puts itself into by its method ``add``, or None: 3.14 and newer have a list in C.
 
-    It was ``asyncio.tasks._all_tasks`` up to 3.11.  3.14 keeps the name for tasks that are not asyncio's own.
+    It was ``asyncio.tasks._all_tasks`` up to 3.11.  3.14 keeps the name for tasks that are not asyncio's own.  A program that imports
+    ``_asyncio`` first has that import `asyncio`, in the middle of its own start: 3.12.1 and 3.13.0 crash if a task is registered by then.
     """
     tasks = sys.modules.get("asyncio.tasks")
-    if sys.version_info >= (3, 14) or not _has_gil():
+    if sys.version_info >= (3, 14) or not has_gil() or is_being_imported(sys.modules.get("_asyncio")):
         return None
     return getattr(tasks, "_scheduled_tasks", getattr(tasks, "_all_tasks", None))
 
@@ -268,13 +269,35 @@ def create_task_form(function: Any) -> str:  # noqa: ANN401 - a function
     Read in 3.10.13, 3.11.7, 3.12.1, 3.13.0, 3.14.8 and 3.15.0; a patch release may change them.
     """
     code = getattr(function, "__code__", None)
-    if code is None or not _has_gil():
+    if code is None or not has_gil():
         return ""
     return _CREATE_TASK.get((" ".join(code.co_names), " ".join(code.co_varnames)), "")
 
 
-def _has_gil() -> bool:
+def has_gil() -> bool:
+    """Say whether only one thread runs Python code at a time: not in a free-threaded build, unless it was told to (`sys._is_gil_enabled`)."""
     return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+
+
+def is_main_interpreter() -> bool:
+    """Say whether this is the interpreter that the process has started with; up to 3.12 it is the one that may set signal handlers."""
+    ask = getattr(_thread, "_is_main_interpreter", None)
+    if ask is not None:
+        return bool(ask())
+    handler = _signal.getsignal(_signal.SIGTERM)
+    if handler is None or not in_main_thread():
+        return True
+    try:
+        _signal.signal(_signal.SIGTERM, handler)
+    except ValueError:
+        return False
+    return True
+
+
+def has_green_threads() -> bool:
+    """Say whether somebody has put functions of their own into `_thread`, as gevent and eventlet do."""
+    start: Any = _thread.start_new_thread
+    return type(start) is not type(len)
 
 
 def waiter_of(task: object) -> object:

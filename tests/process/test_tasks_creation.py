@@ -179,3 +179,29 @@ def test_every_task_is_counted(told: Callable[..., Any]) -> None:
     made = 8001 if sys.version_info >= (3, 12) else 4001
     totals = after.report["totals"]["asyncio.task"]
     assert (totals["created"] >= made, totals["created"] <= made + 4, totals["live"]) == (True, True, 0), totals
+
+
+C_MODULE_FIRST = """\
+import _asyncio
+import asyncio, gc
+
+async def waits():
+    await asyncio.get_running_loop().create_future()
+
+async def main():
+    asyncio.create_task(waits())
+    await asyncio.sleep(0)
+    gc.collect()
+    # CPython's own fault: from 3.12 to 3.13 the registry stays empty.
+    print(len(asyncio.all_tasks()))
+
+asyncio.run(main())
+"""
+
+
+def test_the_c_module_may_be_imported_before_asyncio(
+    python: Callable[..., Any], program: Callable[..., Any], told: Callable[..., Any]
+) -> None:
+    bare, under = python(program(C_MODULE_FIRST, "bare.py")), told(C_MODULE_FIRST)
+    assert (under.ran.returncode, len(under.lines)) == (bare.returncode, 1) == (0, 1), (bare, under)
+    assert under.only("lost_task")["count"] == 1
