@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from running import DEADLINE, Cells, ProgramError, command, environment, joined, ran
@@ -18,6 +19,9 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 #: Batches that have been acknowledged when the signal comes.
 ENOUGH = 10
+
+#: Seconds after which the signal is sent again: chromadb up to 0.6 loses a Ctrl+C now and then, bare as well, and people press it again.
+AGAIN = 60
 
 
 def killed(program: str, signals: tuple[signal.Signals, ...] = SIGNALS) -> Callable[[str, Path, str], list[Cells]]:
@@ -57,8 +61,12 @@ class _Writer:
 
     def end(self, signum: int) -> str:
         """End it; returns what is wrong."""
-        self.process.send_signal(signum)
-        status = self.process.wait(DEADLINE)
+        end = time.monotonic() + DEADLINE
+        status = None
+        while status is None and time.monotonic() < end:
+            self.process.send_signal(signum)
+            with suppress(subprocess.TimeoutExpired):
+                status = self.process.wait(AGAIN)
         rows = int(self.acknowledged()[-1])
         # lancedb up to 0.40 can abort at the end, when everything was read and printed.
         text, _ = ran(self.python, self.program, "read", folder=self.folder, agent=False, status=None)
