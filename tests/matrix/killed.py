@@ -47,6 +47,7 @@ class _Writer:
         folder.mkdir()
         self.program, self.python, self.folder = program, python, folder
         self.report = folder / "report.json"
+        self.is_under_agent = agent
         words = command(python, program, report=self.report if agent else None)
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             self.process = subprocess.Popen(words, cwd=folder, env=environment(), stdout=out, stderr=err)
@@ -75,12 +76,13 @@ class _Writer:
         lost = (count, different) not in {(rows, rows), (rows + batch, rows + batch)}
         return joined(
             f"{self.folder.name}: {rows} rows acknowledged, {count} found, {different} different" if lost else "",
-            f"{self.folder.name}: ended with {status}: {self.errors()}" if status != -signum else "",
+            # Bare, an early lancedb can abort when Ctrl+C comes.
+            f"{self.folder.name}: ended with {status}: {self.errors()}" if self.is_under_agent and status != -signum else "",
         )
 
     def errors(self) -> str:
         """Return the end of its stderr."""
-        return (self.folder / "err").read_text(encoding="utf-8", errors="replace")[-300:]
+        return " ".join((self.folder / "err").read_text(encoding="utf-8", errors="replace")[-300:].split())
 
 
 def _row(python: str, program: str, folder: Path, signum: signal.Signals) -> Cells:
