@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from running import DEADLINE, Cells, ProgramError, command, environment, joined, ran
@@ -18,6 +19,9 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 #: Batches that have been acknowledged when the signal comes.
 ENOUGH = 10
+
+#: Seconds after which the signal is sent again: chromadb up to 0.6 loses a Ctrl+C now and then, bare as well, and people press it again.
+AGAIN = 60
 
 
 def killed(program: str, signals: tuple[signal.Signals, ...] = SIGNALS) -> Callable[[str, Path, str], list[Cells]]:
@@ -43,6 +47,7 @@ class _Writer:
         folder.mkdir()
         self.program, self.python, self.folder = program, python, folder
         self.report = folder / "report.json"
+        self.is_under_agent = agent
         words = command(python, program, report=self.report if agent else None)
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             self.process = subprocess.Popen(words, cwd=folder, env=environment(), stdout=out, stderr=err)
@@ -57,8 +62,12 @@ class _Writer:
 
     def end(self, signum: int) -> str:
         """End it; returns what is wrong."""
-        self.process.send_signal(signum)
-        status = self.process.wait(DEADLINE)
+        end = time.monotonic() + DEADLINE
+        status = None
+        while status is None and time.monotonic() < end:
+            self.process.send_signal(signum)
+            with suppress(subprocess.TimeoutExpired):
+                status = self.process.wait(AGAIN)
         rows = int(self.acknowledged()[-1])
         # lancedb up to 0.40 can abort at the end, when everything was read and printed.
         text, _ = ran(self.python, self.program, "read", folder=self.folder, agent=False, status=None)
@@ -67,12 +76,13 @@ class _Writer:
         lost = (count, different) not in {(rows, rows), (rows + batch, rows + batch)}
         return joined(
             f"{self.folder.name}: {rows} rows acknowledged, {count} found, {different} different" if lost else "",
-            f"{self.folder.name}: ended with {status}: {self.errors()}" if status != -signum else "",
+            # Bare, an early lancedb can abort when Ctrl+C comes.
+            f"{self.folder.name}: ended with {status}: {self.errors()}" if self.is_under_agent and status != -signum else "",
         )
 
     def errors(self) -> str:
         """Return the end of its stderr."""
-        return (self.folder / "err").read_text(encoding="utf-8", errors="replace")[-300:]
+        return " ".join((self.folder / "err").read_text(encoding="utf-8", errors="replace")[-300:].split())
 
 
 def _row(python: str, program: str, folder: Path, signum: signal.Signals) -> Cells:

@@ -59,7 +59,8 @@ def remote() -> object:
 def core(db: object) -> object:
     """Return what can be closed of a connection, or None."""
     # A namespace's has the other name up to 0.34.
-    inner = next((vars(db)[name] for name in ("_conn", "_inner") if name in vars(db)), db)
+    names = () if "Async" in type(db).__name__ else ("_conn", "_inner")
+    inner = next((vars(db)[name] for name in names if name in vars(db)), db)
     return inner if "Async" in type(inner).__name__ else None
 
 
