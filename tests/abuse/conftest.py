@@ -57,11 +57,11 @@ def both(run: Callable[..., Any], program: Callable[..., Path], tmp_path: Path) 
         runtime.mkdir(mode=0o700, exist_ok=True)
         env = {"XDG_RUNTIME_DIR": os.fspath(runtime), **(env or {})}
         front = [sys.executable, CONDITIONS, *conditions, "--"] if conditions else []
-        bare = run([*front, sys.executable, app], env=env, cwd=tmp_path)
+        bare = run([*front, sys.executable, app], env=env, cwd=tmp_path, timeout=600.0)
         if bare.returncode == _NOT_ALLOWED:
             pytest.skip(f"this system does not allow it: {bare.stderr.strip()}")
         agent = ["-m", "leakagent", "--report", report or f"json:{path}", *options]
-        return Both(bare, run([*front, sys.executable, *agent, app], env=env, cwd=tmp_path), path)
+        return Both(bare, run([*front, sys.executable, *agent, app], env=env, cwd=tmp_path, timeout=600.0), path)
 
     return run_both
 

@@ -162,7 +162,7 @@ if __name__ == "__main__":
         try:
             pickle.dumps(thing)
         except Exception as error:
-            print(type(error).__name__, error)
+            print(type(error).__name__, str(error).partition(" at 0x")[0])
     popen = Popen([sys.executable, "-S", "-c", ""], more=7)
     print(popen.wait(), popen.more, sorted(vars(popen)))
     loop = Loop()
