@@ -14,9 +14,12 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: Its own name resolver imports trio where that is installed, which does not go with its sockets, also without the agent.
+EVENTLET = "import os; os.environ['EVENTLET_NO_GREENDNS'] = 'yes'; import eventlet"
+
 PATCHES = {
     "gevent": "from gevent import monkey; monkey.patch_all()\n",
-    "eventlet": "import eventlet; eventlet.monkey_patch()\n",
+    "eventlet": f"{EVENTLET}; eventlet.monkey_patch()\n",
 }
 
 #: What hung with the agent's threads in it: a pool, threads, a child, and the end itself.
@@ -102,8 +105,8 @@ def test_install_after_the_patch_says_that_it_stays_off(
     ("library", "patch"),
     [
         ("gevent", "import gevent.monkey; gevent.monkey.patch_socket()"),
-        ("eventlet", "import eventlet; eventlet.monkey_patch(socket=True)"),
-        ("eventlet", "import eventlet; eventlet.monkey_patch(all=True, thread=False)"),
+        ("eventlet", f"{EVENTLET}; eventlet.monkey_patch(socket=True)"),
+        ("eventlet", f"{EVENTLET}; eventlet.monkey_patch(all=True, thread=False)"),
     ],
 )
 def test_sockets_may_be_green(library: str, patch: str, python: Callable[..., Any], program: Callable[..., Path]) -> None:
@@ -115,6 +118,8 @@ def test_sockets_may_be_green(library: str, patch: str, python: Callable[..., An
 
 
 UNINSTALLED = """\
+import os
+os.environ["EVENTLET_NO_GREENDNS"] = "yes"
 import eventlet, gevent.events
 before = (list(gevent.events.subscribers), eventlet.monkey_patch, eventlet.patcher.monkey_patch)
 import leakagent
