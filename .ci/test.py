@@ -758,6 +758,8 @@ def main() -> int:
         return 2
     # Ended from outside, it still stops the tests and removes its copies.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # In the background of a shell Ctrl+C is ignored, and programs that tests press it in would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return COMMANDS[name](rest)
     except (CannotError, OSError) as error:
