@@ -295,9 +295,9 @@ def is_main_interpreter() -> bool:
 
 
 def has_green_threads() -> bool:
-    """Say whether somebody has put functions of their own into `_thread`, as gevent and eventlet do."""
+    """Say whether gevent or eventlet have put functions of their own into `_thread`; debuggers do so as well, and their threads are real."""
     start: Any = _thread.start_new_thread
-    return type(start) is not type(len)
+    return str(getattr(start, "__module__", "")).partition(".")[0] in {"gevent", "eventlet"}
 
 
 def waiter_of(task: object) -> object:

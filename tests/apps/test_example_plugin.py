@@ -75,7 +75,8 @@ def test_the_example(compare: Callable[..., Any], installed: Path, monkeypatch: 
     ran.check()
     for _, report in ran.agents.values():
         for found in report["findings"]:
-            assert found["action"] == ("none" if found["count"] == 3 else "closed")
+            # Of those that were dropped the last one can still be there at the end, and is closed then.
+            assert found["action"] in ({"none", "closed"} if found["count"] == 3 else {"closed"}), report
             assert found["fix"].startswith("ws.close()")
 
 

@@ -55,7 +55,10 @@ print(pool.submit(pow, 2, 3).result())
 work()
 """
 
+# eventlet, which is there for other tests, takes the name resolver apart when Sentry imports it, and fails to.
 SENTRY = """
+import os
+os.environ["EVENTLET_NO_GREENDNS"] = "yes"
 import sentry_sdk
 from sentry_sdk.integrations.asyncio import AsyncioIntegration
 from sentry_sdk.integrations.threading import ThreadingIntegration
