@@ -141,13 +141,16 @@ pool.submit(int).result()
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (24 << 20), resource.RLIM_INFINITY))
 for _ in range(10):
-    loop = asyncio.new_event_loop()
-    in_need()
-    gc.collect()
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
+    try:
+        loop = asyncio.new_event_loop()
+        in_need()
+        gc.collect()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+    except MemoryError:
+        pass
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 print(asyncio.run(main()), len(hit) > 5)
 sys.exit(7)
