@@ -84,21 +84,16 @@ def _named_like(replacement: Callable[..., Any], original: Callable[..., Any]) -
     """Give a function the name, documentation and signature of another."""
     from functools import update_wrapper
 
-    # One that has taken the original's file as well is part of that for whoever counts frames by their file.
-    if _file_of(replacement) != _file_of(original):
+    if replacement is not original:
         _pass_over(replacement)
     return update_wrapper(replacement, original)
 
 
 def _pass_over(function: Any) -> None:  # noqa: ANN401 - a function; what else a plug-in may have is left as it is
-    """Have warnings that count frames pass over a function."""
-    file = _file_of(function)
-    if file and not file.endswith(_PASSED_OVER):
-        function.__code__ = function.__code__.replace(co_filename=file + _PASSED_OVER)
-
-
-def _file_of(function: Any) -> str:  # noqa: ANN401
-    return getattr(getattr(function, "__code__", None), "co_filename", "")
+    """Have warnings that count frames pass over a function, unless it poses as one of another file already (`subprocess` looks at these)."""
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_filename == function.__globals__.get("__file__"):
+        function.__code__ = code.replace(co_filename=code.co_filename + _PASSED_OVER)
 
 
 def hide_frames(error: BaseException) -> None:
