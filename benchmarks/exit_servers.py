@@ -2,10 +2,10 @@
 
     python benchmarks/exit_servers.py [--markdown OUT]
 
-Needs uvicorn, uvloop, hypercorn, gunicorn and flask.  A client holds its connection open all the time.  Where two signals are sent, the second comes
+Needs uvicorn, uvloop, hypercorn, gunicorn and flask, and an installed leakagent: children start it by its ``.pth`` file.  A client holds its connection open all the time.  Where two signals are sent, the second comes
 one second after the first.  A server that has not ended after 9 seconds is killed: "hangs".  The programs are those of
-``tests/servers/end_matrix.py``; their rows are asserted by order and status in ``tests/servers/test_uvicorn.py`` and
-``tests/apps/test_end_matrix.py``.  The times are those of one run each, four at a time: read them as ratios.
+``tests/servers/end_matrix.py``; their ends are asserted by order and status in ``tests/servers/test_uvicorn.py`` (by a second
+signal for three of the variants) and ``tests/apps/test_end_matrix.py``.  The times are those of one run each, four at a time: read them as ratios.
 """
 
 from __future__ import annotations

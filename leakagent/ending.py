@@ -643,12 +643,6 @@ class Ending:
     def _servers(self) -> list[Any]:
         return [self.agent.parts[name] for name in sorted(SERVERS.intersection(self.agent.parts))]
 
-    def age_of(self, task: Any) -> float:  # noqa: ANN401 - a task
-        """Return how old a task is, in seconds; 0 if it is not known."""
-        tasks = self.agent.parts.get("asyncio")
-        created = [entry.created for entry in ([] if tasks is None else tasks.entries()) if entry.ref() is task]
-        return time.monotonic() - created[0] if created and created[0] else 0.0
-
     def _cut_off(self) -> list[Finding]:
         found = []
         for cut in [cut for server in self._servers() for cut in server.cut]:

@@ -263,6 +263,35 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         server.process.wait()
 
 
+# -- a program that is signalled while it runs ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def spawn(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start this interpreter in a session of its own; whatever is left of that is killed in the end."""
+    running: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: object, variables: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env={**environment(), **(variables or {})},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
 # -- pytest run by a test --------------------------------------------------------------------------------------------
 
 #: Only leakagent's own plugin, and nothing from outside.

@@ -128,6 +128,12 @@ def without_site(task: Any, entry: TaskEntry | None = None) -> TaskEntry:  # noq
     return entry
 
 
+def age_of(task: Any) -> float:  # noqa: ANN401 - a task
+    """Return how old a task is, in seconds; 0 if it was not noted."""
+    created = [entry.created for entry in weakref.getweakrefs(task) if isinstance(entry, TaskEntry)]
+    return time.monotonic() - created[0] if created and created[0] else 0.0
+
+
 def code_of(coro: object) -> CodeType | None:
     """Return the code of a coroutine or generator; None if it has none of Python's."""
     return next((code for name in ("cr_code", "gi_code", "ag_code") if (code := getattr(coro, name, None)) is not None), None)

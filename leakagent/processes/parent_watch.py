@@ -155,8 +155,9 @@ class ParentWatch:
             os.eventfd_write(self._descriptors[1], 1)
         self._stopping = True
         self._wake.release()
-        if self._pipe:
-            os.write(self._pipe[1], b"\0")
+        for descriptor in self._pipe[1:]:
+            with suppress(OSError):  # the thread has closed it in this moment
+                os.write(descriptor, b"\0")
         end = time.monotonic() + _STOP_SECONDS
         while self._runs and time.monotonic() < end:
             time.sleep(0.0005)

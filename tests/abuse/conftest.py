@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 CONDITIONS = Path(__file__).with_name("conditions.py")
 _NOT_ALLOWED = 77
@@ -67,26 +65,11 @@ def both(run: Callable[..., Any], program: Callable[..., Path], tmp_path: Path) 
 
 
 @pytest.fixture
-def spawn_in(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start this interpreter in a condition and a session of its own; whatever is left of that is killed in the end."""
-    running: list[subprocess.Popen[str]] = []
+def spawn_in(spawn: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start this interpreter in a condition and a session of its own."""
 
     def start(condition: str, *arguments: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, str(CONDITIONS), condition, "--", sys.executable, *map(str, arguments)],
-            env=environment({"XDG_RUNTIME_DIR": os.fspath(tmp_path)}),
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        running.append(process)
-        return process
+        variables = {"XDG_RUNTIME_DIR": os.fspath(tmp_path)}
+        return spawn(CONDITIONS, condition, "--", sys.executable, *arguments, variables=variables)
 
-    yield start
-    for process in running:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    return start

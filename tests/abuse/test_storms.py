@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 #: All of them in one interpreter, a share in the others.
@@ -97,33 +95,20 @@ print(json.dumps({kind: next(count) for kind, count in made.items()}), flush=Tru
 
 
 @pytest.fixture
-def storm(program: Callable[..., Path], environment: Callable[..., dict[str, str]], tmp_path: Path) -> Iterator[Any]:
+def storm(
+    spawn: Callable[..., subprocess.Popen[str]], program: Callable[..., Path], tmp_path: Path
+) -> Callable[..., subprocess.Popen[str]]:
     """Start a program under the agent, wait for its first line, and send it signals at random moments until it has ended."""
-    running: list[subprocess.Popen[str]] = []
 
     def start(text: str, *arguments: object, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         words = ["-W", "ignore::DeprecationWarning", "-m", "leakagent", "--report", f"json:{tmp_path}/report.json", *options]
-        process = subprocess.Popen(
-            [sys.executable, *words, str(program(text)), *map(str, arguments)],
-            env=environment(),
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        running.append(process)
+        process = spawn(*words, program(text), *arguments)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n", process.communicate()
         threading.Thread(target=_send, args=(process,), daemon=True).start()
         return process
 
-    yield start
-    for process in running:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    return start
 
 
 def _send(process: subprocess.Popen[str]) -> None:

@@ -6,16 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 class Told:
@@ -88,32 +86,6 @@ def _sleeps(pid: int) -> bool:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
         looks.append([line for line in lines if line.startswith(("State", "voluntary"))])
     return looks[0] == looks[1] and "R (running)" not in looks[0][0]
-
-
-@pytest.fixture
-def spawn(environment: Callable[..., dict[str, str]], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start this interpreter in a session of its own; whatever is left of that is killed in the end."""
-    running: list[subprocess.Popen[str]] = []
-
-    def run(*arguments: object, variables: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            env={**environment(), **(variables or {})},
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        running.append(process)
-        return process
-
-    yield run
-    for process in running:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
 
 
 @pytest.fixture
