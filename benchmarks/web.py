@@ -167,9 +167,11 @@ def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
             if report:
                 seen[name] = min(1.0, report["totals"]["asyncio.task"]["created"] / ((100 + REQUESTS) * tasks))
         rows += compare(f"{path}, instructions", "instructions", samples, coverage=seen)
-    idle = [runs.per_turn(VARIANTS[name], runs.program(VARIANTS[name], ALONE), IDLE_SECONDS, "idle")[0] for name in (BARE, AGENT)]
-    if None not in idle:
-        rows.append(Row("idle: instructions more in a second", AGENT, idle[1] - idle[0], "instructions"))
+    bare, agent = (
+        runs.per_turn(VARIANTS[name], runs.program(VARIANTS[name], ALONE), IDLE_SECONDS, "idle")[0] for name in (BARE, AGENT)
+    )
+    more = None if bare is None or agent is None else agent - bare
+    rows.append(Row("idle: instructions more in a second", AGENT, more, "instructions"))
     return rows if options.gate else rows + under_wrk(runs, options.rounds)
 
 
