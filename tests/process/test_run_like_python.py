@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from leakagent.cli import COMMANDS, main
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -165,6 +167,15 @@ def test_an_interrupted_program_dies_by_the_signal(python: Callable[..., object]
     assert plain.returncode == -signal.SIGINT
     agent = python("-m", "leakagent", app)
     assert (agent.returncode, agent.stdout, agent.stderr) == (plain.returncode, plain.stdout, plain.stderr)
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"run"}))
+def test_every_command_says_what_it_is_for(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([command, "--help"])
+    usage, about = capsys.readouterr().out.split("\n\n")
+    assert usage.startswith(f"usage: leakagent {command} ")
+    assert about.rstrip().endswith(".")
+    assert all(len(line) <= 130 for line in about.splitlines())
 
 
 def test_usage(python: Callable[..., object]) -> None:
