@@ -388,7 +388,9 @@ class Ending:
 
         """
         left = self._left_clients()
-        return self._report(left, children=children)
+        report = self._report(left, children=children)
+        report.running = True
+        return report
 
     def _left_clients(self) -> dict[str, list[Record]]:
         return {name: guard.call(name, part.left_over) or [] for name, part in self.agent.clients().items()}

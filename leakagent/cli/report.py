@@ -6,7 +6,7 @@ import sys
 
 from leakagent.report import compare, html, json_report, markdown, text
 from leakagent.report.files import write_text
-from leakagent.report.words import safe
+from leakagent.report.words import nothing, safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def main(words: list[str]) -> None:
     if not outputs:
         width, color, unicode = text.style_of(sys.stdout)
         shown = text.render(report, width=width, color=color, unicode=unicode)
-        sys.stdout.write(shown or f"leakagent: {report.program} left nothing open\n")
+        sys.stdout.write(shown or f"leakagent: {safe(report.program, 80)} {nothing(report)}\n")
 
 
 def _arguments(words: list[str]) -> tuple[list[str], list[tuple[Callable[[Report], str], str]]]:

@@ -187,6 +187,7 @@ class Report:
         timeline: Samples over the program's life, oldest first: ``time.time()``, bytes of resident memory (0 if unknown), live count per
             kind.  Empty unless a report was asked for that shows it.
         processes: Processes that were started, by this one and by its children: `Process`.
+        running: Whether the program ran on when this was written (``leakagent dump``); ``ended`` is when it was looked at then.
 
     """
 
@@ -203,6 +204,7 @@ class Report:
         "program",
         "python",
         "receipt",
+        "running",
         "signal",
         "started",
         "status",
@@ -228,4 +230,5 @@ class Report:
         self.totals: dict[str, dict[str, int]] = {}
         self.timeline: list[tuple[float, int, dict[str, int]]] = []
         self.processes: list[Process] = []
+        self.running = False
         self.agent: dict[str, Any] = {"seconds": 0.0, "bytes": 0, "disabled": []}

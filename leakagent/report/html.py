@@ -101,7 +101,8 @@ def render(report: Report) -> str:
     policy = (
         f"default-src 'none'; style-src '{_hash(_STYLE)}'; script-src '{_hash(_SCRIPT)}'; base-uri 'none'; form-action 'none'"
     )
-    verdict = headline(report, findings) if findings else "Nothing was left open."
+    clean = "Nothing is open that leaks." if report.running else "Nothing was left open."
+    verdict = headline(report, findings) if findings else clean
     return _PAGE.format(
         policy=policy,
         style=_STYLE,

@@ -59,6 +59,8 @@ def to_dict(report: Report) -> dict[str, Any]:
             "disabled": disabled_parts(report.agent.get("disabled", ())),
         },
     }
+    if report.running:
+        document["running"] = True
     if report.timeline:
         document["timeline"] = [
             {"at": timestamp(when), "memory": size, "live": {well_formed(kind): count for kind, count in live.items()}}
@@ -163,6 +165,7 @@ def from_dict(data: object) -> Report:
     exit_ = top.child("exit")
     report.status = exit_.integer_or_none("status")
     report.signal = exit_.integer_or_none("signal")
+    report.running = top.has("running") and bool(top.value("running"))
     report.findings = [_read_finding(item) for item in top.children("findings")]
     report.receipt = _read_receipt(top.children("receipt"))
     report.timeline = [_read_sample(item) for item in (top.children("timeline") if top.has("timeline") else ())]

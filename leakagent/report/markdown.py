@@ -6,7 +6,7 @@ Everything that comes from the program is shown as code, so that no name can men
 from __future__ import annotations
 
 from .fingerprint import merge
-from .words import action_text, duration, exit_text, finite, headline, kind_name, place, reason_text, safe
+from .words import action_text, duration, exit_text, finite, headline, kind_name, nothing, place, reason_text, safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def render(report: Report) -> str:
     """Return the report as Markdown; one line when nothing was found."""
     findings = merge(report.findings)
     if not findings:
-        return f"**leakagent**: {code(report.program, 80)} left nothing open.\n"
+        return f"**leakagent**: {code(report.program, 80)} {nothing(report)}.\n"
     lines = [
         f"**leakagent**: {escaped(headline(report, findings))}",
         "",

@@ -94,7 +94,6 @@ def render(report: Report, *, width: int = DEFAULT_WIDTH, color: bool = False, u
         page.line("")
         hint = _command(details) if details else "LEAKAGENT_REPORT=text,json:PATH"
         page.wrapped(f"... and {len(findings) - MOST_ENTRIES} more (details: {hint})", "  ", "  ")
-    page.line("")
     _footer(page, report, details)
     return "".join(page.lines)
 
@@ -214,7 +213,11 @@ def _footer(page: _Page, report: Report, details: str) -> None:
     parts = [status] if status else []
     if details:
         parts.append(f"details: {_command(details)}")
-    parts.append("quiet: LEAKAGENT_REPORT=off")
+    if not report.running:
+        parts.append("quiet: LEAKAGENT_REPORT=off")
+    if not parts:
+        return
+    page.line("")
     # The command stays on one line, however long it is, to be copied.
     room = page.width - 2
     for row in _filled([page.safe(part, 1000) for part in parts], " " * 5, room, room):

@@ -227,7 +227,13 @@ def headline(report: Report, findings: list[Finding]) -> str:
     what = clauses[0] if len(clauses) == 1 else ", ".join(clauses[:-1]) + " and " + clauses[-1]
     notes = _notes(report, findings)
     tail = f" ({', '.join(notes)})" if notes else ""
-    return f"{what} when {safe(report.program, 80) or 'the program'} ended{tail}"
+    program = safe(report.program, 80) or "the program"
+    return f"{what} when {program} was looked at; it still ran" if report.running else f"{what} when {program} ended{tail}"
+
+
+def nothing(report: Report) -> str:
+    """Say that nothing was found."""
+    return "has nothing open that leaks" if report.running else "left nothing open"
 
 
 def _clauses(findings: list[Finding]) -> list[str]:

@@ -162,6 +162,15 @@ def test_html_of_a_clean_run_says_so() -> None:
     assert "Findings" not in page.text
 
 
+def test_a_program_that_still_runs_is_not_said_to_have_ended(report: Report) -> None:
+    report.running = True
+    assert "when app.py was looked at; it still ran" in markdown.render(report)
+    assert "when app.py was looked at; it still ran" in Page(html.render(report)).text
+    report.findings = []
+    assert markdown.render(report) == "**leakagent**: `app.py` has nothing open that leaks.\n"
+    assert "Nothing is open that leaks." in Page(html.render(report)).text
+
+
 def test_html_escapes_nasty_texts(nasty: Report) -> None:
     text = html.render(nasty)
     page = Page(text)

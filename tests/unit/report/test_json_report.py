@@ -47,6 +47,15 @@ def test_an_empty_report_fits_the_schema(check: Callable[[object], None]) -> Non
     check(to_dict(Report("", [], 1, 0)))
 
 
+def test_that_the_program_still_runs_is_there_only_if_it_does(report: Report, check: Callable[[object], None]) -> None:
+    assert "running" not in to_dict(report)
+    report.running = True
+    data = to_dict(report)
+    check(data)
+    assert data["running"] is True
+    assert from_dict(data).running
+
+
 def test_pids_are_told_where_they_are_known(report: Report, check: Callable[[object], None]) -> None:
     report.findings[0].pids = [4100, 4101]
     data = to_dict(report)

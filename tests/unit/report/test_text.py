@@ -23,6 +23,7 @@ from leakagent.core.findings import (
 )
 from leakagent.core.records import KINDS, PROCESS, TASK, THREAD
 from leakagent.core.sites import UNKNOWN, Site
+from leakagent.report import json_report
 from leakagent.report.text import render, style_of
 from leakagent.report.words import action_text, duration, headline, kind_name, safe
 
@@ -91,6 +92,13 @@ def test_the_whole_text_on_a_wide_terminal(report: Report) -> None:
 
 def test_the_whole_text_at_an_unknown_width_in_ascii(report: Report) -> None:
     assert render(report, width=0, unicode=False) == NARROW
+
+
+def test_a_program_that_still_runs_is_not_said_to_have_ended(report: Report) -> None:
+    report.running, report.status = True, None
+    lines = render(json_report.loads(json_report.dumps(report)), width=200).splitlines()
+    assert lines[0] == "leakagent: 34 resources were still open when app.py was looked at; it still ran"
+    assert lines[-1].strip().startswith("fix ")
 
 
 def test_nothing_found_is_nothing_said(report: Report) -> None:
