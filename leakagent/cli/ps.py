@@ -23,7 +23,7 @@ def main(words: list[str]) -> None:
         print(json.dumps({"schema": "leakagent.ps/1", "processes": found}))  # noqa: T201 - the command's output
         return
     if not found:
-        print("leakagent: no process of yours can be asked")  # noqa: T201
+        print(f"leakagent: {client.NOBODY}")  # noqa: T201
         return
     print(f"{'PID':>8}  {'STATE':<8} {'PYTHON':<8} PROGRAM")  # noqa: T201
     for one in found:

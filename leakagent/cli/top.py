@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from leakagent.live import overview
+from leakagent.live import client, overview
 from leakagent.report.words import safe
 
 _USAGE = "leakagent: usage: leakagent top [--once] [--json]\n"
@@ -42,7 +42,7 @@ def _document(processes: list[dict[str, object]]) -> list[str]:
 def _table(processes: list[dict[str, object]]) -> list[str]:
     rows = overview.View().rows(processes)
     if not rows:
-        return ["leakagent: no process of yours can be asked"]
+        return [f"leakagent: {client.NOBODY}"]
     lines = [cells(row) for row in rows]
     widths = [max(len(line[at]) for line in [_HEADS, *lines]) for at in range(len(_HEADS) - 1)]
     shown = [" ".join([*map(str.ljust, line[:-1], widths), line[-1]]).rstrip() for line in [_HEADS, *lines]]
@@ -55,6 +55,8 @@ def _table(processes: list[dict[str, object]]) -> list[str]:
 def cells(row: overview.Row) -> tuple[str, ...]:
     """Return a line's cells, in the order of the table's heads."""
     counts = row.counts
+    if row.process["state"] == "silent":
+        return (str(row.process["pid"]), "silent", "-", "", "", "", "", "", safe(str(row.process["program"]), 60))
     return (
         str(row.process["pid"]),
         safe(str(row.process["state"])),

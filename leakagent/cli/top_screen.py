@@ -103,7 +103,7 @@ class Screen(App[None]):
         if row is not None and row.key == self._opened:
             # What was asked for stays there, and is asked for again with every look.
             lines = [*lines, *self._answer]
-        elif row is not None and not row.counts["findings"]:
+        elif row is not None and not row.counts["findings"] and row.process["state"] != "silent":
             lines.append(_NOTHING)
         self.query_one("#details", Static).update("\n".join(safe(line, 400) for line in lines))
 

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from leakagent.processes.family import runtime_folder
 from leakagent.report.words import safe
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 #: Seconds until a process must have answered; it may be busy in C code that does not let its other threads run.
 SECONDS = 10.0
 
+#: What is said if there is no process that can be asked.
+NOBODY = "no process of yours can be asked; `python -m leakagent app.py` and LEAKAGENT=1 start some that can"
+
+#: Processes that are asked at once: those that are stopped must not be waited for one after the other.
+_AT_ONCE = 16
+
 
 class NoAnswerError(Exception):
     """A process can't be asked, with what to tell the user."""
@@ -28,16 +35,28 @@ class NoAnswerError(Exception):
 def everybody(seconds: float = SECONDS) -> list[dict[str, Any]]:
     """Return the status of each process of this user that has a socket, by pid.
 
-    One that does not answer in ``seconds`` is there with ``"state": "silent"`` and its pid alone.
+    One that does not answer in ``seconds`` is there with ``"state": "silent"``, its pid, and as ``program`` its whole command line.
     """
-    found = []
-    for pid, name in protocol.sockets():
+
+    def status(entry: tuple[int, str]) -> dict[str, Any] | None:
+        pid, name = entry
         try:
-            found.append(_exchange(name, pid, "status", seconds))
+            return dict(_exchange(name, pid, "status", seconds))
         except NoAnswerError:
             if any(name == other for _, other in protocol.sockets()):  # else it has ended, or forks, in this moment
-                found.append({"pid": pid, "state": "silent"})
-    return found
+                return {"pid": pid, "state": "silent", "program": _command_line(pid)}
+            return None
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return [one for one in pool.map(status, protocol.sockets()) if one is not None]
+
+
+def _command_line(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read(4096).replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def ask(pid: int, word: str, seconds: float = SECONDS) -> Any:  # noqa: ANN401 - JSON values
@@ -54,7 +73,7 @@ def ask(pid: int, word: str, seconds: float = SECONDS) -> Any:  # noqa: ANN401 -
     """
     names = [name for other, name in protocol.sockets() if other == pid]
     if not names:
-        message = f"no agent can be asked in process {pid}; `leakagent ps` lists those that can"
+        message = f"no agent can be asked in process {pid}: `leakagent ps` lists those that can; `leakagent attach {pid}` starts one (Python 3.14)"
         raise NoAnswerError(message)
     return _exchange(names[0], pid, word, seconds)
 
@@ -63,6 +82,9 @@ def _exchange(name: str, pid: int, word: str, seconds: float) -> Any:  # noqa: A
     end = time.monotonic() + seconds
     try:
         document = json.loads(_talk(name, json.dumps({"version": protocol.VERSION, "ask": word}).encode() + b"\n", end))
+    except TimeoutError:
+        message = f"process {pid} did not answer in {seconds:g} s: it is stopped, or busy in code that keeps its other threads from running"
+        raise NoAnswerError(message) from None
     except (OSError, ValueError, RecursionError) as error:
         message = f"process {pid} did not answer: {safe(error) or type(error).__name__}"
         raise NoAnswerError(message) from None

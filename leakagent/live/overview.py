@@ -17,7 +17,8 @@ def everybody(seconds: float = client.SECONDS) -> list[dict[str, Any]]:
 
     Returns:
         What ``leakagent ps`` says of it, with ``kinds`` (kind -> ``live``, ``created``, ``finished``, ``peak``, ``findings``),
-        ``findings`` and ``growth`` (as in the JSON report).  One that does not answer has its pid and ``"state": "silent"``.
+        ``findings`` and ``growth`` (as in the JSON report).  One that does not answer is as in
+        `client.everybody`, with nothing in the three.
 
     """
     found = [_whole(one, seconds) for one in client.everybody(seconds)]
@@ -113,6 +114,8 @@ class View:
 
 def details(row: Row) -> list[str]:
     """Return what is known about a line: its findings, each with its line, its creation stack, where it waits, and the fix; what has grown."""
+    if row.process["state"] == "silent":
+        return ["does not answer: it is stopped, or busy in code that keeps its other threads from running"]
     lines: list[str] = []
     for one in [one for one in row.process["findings"] if one["kind"] == row.kind]:
         site = one["site"]

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from leakagent.cli import top
+from leakagent.live import client, overview
+from leakagent.live.server import CLIENTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,14 +68,14 @@ def talk(path: Path, data: bytes, *, half: bool = True) -> bytes:
     """Say something to a socket and return all that comes back."""
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(120)
-            client.connect(f"/proc/self/fd/{directory}/{path.name}")
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(120)
+            asking.connect(f"/proc/self/fd/{directory}/{path.name}")
             try:
-                client.sendall(data)
+                asking.sendall(data)
                 if half:
-                    client.shutdown(socket.SHUT_WR)
-                return b"".join(iter(lambda: client.recv(65536), b""))
+                    asking.shutdown(socket.SHUT_WR)
+                return b"".join(iter(lambda: asking.recv(65536), b""))
             except (BrokenPipeError, ConnectionResetError):
                 return b""
     finally:
@@ -98,7 +102,7 @@ def test_a_blocked_event_loop_does_not_keep_it_from_answering(running: Callable[
     assert app.line() == "blocked"
     app.socket()
     report = app.json("dump", app.pid)
-    assert report["schema"] == "leakagent.report/1"
+    assert (report["schema"], report["running"], report["exit"]) == ("leakagent.report/1", True, {"status": None, "signal": None})
     assert [(one["kind"], one["reason"]) for one in report["findings"]] == [("thread_pool", "not_shut_down")]
     assert report["totals"]["thread_pool"]["live"] == 1
 
@@ -142,6 +146,70 @@ def test_a_killed_programs_socket_is_cleaned_up(running: Callable[..., Any]) -> 
     app.end()
     assert path.exists()
     assert app.json("ps", "--json")["processes"] == []
+    assert not path.exists()
+
+
+def test_a_stopped_process_is_named_and_keeps_nobody_waiting_for_long(running: Callable[..., Any], monkeypatch: Any) -> None:
+    stopped, other = running(THREAD), running(THREAD)
+    for app in (stopped, other):
+        assert app.line().startswith("ready")
+        app.socket()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(stopped.runtime))
+    stopped.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(
+        client.NoAnswerError, match=f"^process {stopped.pid} did not answer in 0.2 s: it is stopped, or busy in code"
+    ):
+        client.ask(stopped.pid, "why", 0.2)
+    seen = {one["pid"]: one for one in client.everybody(10)}
+    assert (seen[stopped.pid]["state"], seen[other.pid]["state"]) == ("silent", "running")
+    assert "app0.py" in seen[stopped.pid]["program"]
+    rows = [top.cells(row) for row in overview.View().rows(overview.everybody(0.2)) if row.process["pid"] == stopped.pid]
+    assert [row[:-1] for row in rows] == [(str(stopped.pid), "silent", "-", "", "", "", "", "")]
+    stopped.process.send_signal(signal.SIGCONT)
+    for app in (stopped, other):
+        app.go_on()
+        assert app.end() == (0, "")
+
+
+def test_it_can_only_be_read_from(running: Callable[..., Any]) -> None:
+    app = running(THREAD)
+    path = app.socket()
+    words = ("status", "dump", "why", "inventory")
+    for other in ("shutdown", "uninstall", "cancel", "eval", "__class__", ""):
+        answer = json.loads(talk(path, json.dumps({"version": 1, "ask": other}).encode() + b"\n"))
+        assert answer == {"version": 1, "error": f"can be asked: {', '.join(words)}"}
+    before = app.json("dump", app.pid)
+    for word in words:
+        assert "answer" in json.loads(talk(path, json.dumps({"version": 1, "ask": word, "do": "close"}).encode() + b"\n"))
+    after = app.json("dump", app.pid)
+    assert (before["totals"], before["findings"]) == (after["totals"], after["findings"])
+    app.go_on()
+    assert app.end() == (0, "")
+
+
+def test_clients_that_hang_on_keep_neither_the_program_nor_its_end(running: Callable[..., Any]) -> None:
+    """One in service that never asks, and more than may wait: the program ends as if they were not there."""
+    app = running(THREAD)
+    assert app.line().startswith("ready")
+    path = app.socket()
+    directory = os.open(path.parent, os.O_RDONLY)
+    hanging = []
+    try:
+        for _ in range(3 * CLIENTS):
+            one = socket.socket(socket.AF_UNIX)
+            hanging.append(one)
+            one.setblocking(False)
+            try:
+                one.connect(f"/proc/self/fd/{directory}/{path.name}")
+            except BlockingIOError:  # no more may wait
+                break
+        assert CLIENTS < len(hanging) < 3 * CLIENTS
+        app.go_on()
+        assert app.end() == (0, "")
+    finally:
+        os.close(directory)
+        for one in hanging:
+            one.close()
     assert not path.exists()
 
 

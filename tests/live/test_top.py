@@ -59,7 +59,10 @@ def test_nobody_is_there(running: Callable[..., Any]) -> None:
     app = running(CLEAN, options=("--live", "0"))
     assert app.line() == "ready"
     assert app.json("top", "--json")["processes"] == []
-    assert app.ask("top", "--once").stdout == "leakagent: no process of yours can be asked\n"
+    for words in (["top", "--once"], ["ps"]):
+        said = app.ask(*words).stdout
+        assert said.startswith("leakagent: no process of yours can be asked; `python -m leakagent app.py`")
+        assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(("words", "status"), [(["--twice"], 2), (["--once", "1"], 2), ([], 1)])
