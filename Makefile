@@ -1,7 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo otel-demo dashboards test check corpus downstream faults soak fuzz bench bench-gate matrix wheel docs browser panes false-alarms clean
+.PHONY: demo otel-demo dashboards test check corpus downstream faults soak fuzz bench bench-gate matrix wheel docs browser panes false-alarms flood clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -62,6 +62,10 @@ panes:
 # Half an hour: the suites of uvicorn, starlette and anyio, into docs/false-alarms.md.
 false-alarms:
 	@$(PYTHON) .ci/test.py false-alarms
+
+# Some minutes: what questions without end on the live socket cost a program, into docs/security.md.
+flood:
+	@$(PYTHON) .ci/test.py flood
 
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache

@@ -17,6 +17,7 @@
     python .ci/test.py dashboards    write the dashboards in deploy/
     python .ci/test.py wheel         build the wheel into dist/
     python .ci/test.py false-alarms  the test suites of uvicorn, starlette and anyio under the pytest plugin, into docs/
+    python .ci/test.py flood         what a flood of questions on the live socket costs, into docs/
     python .ci/test.py pin           write .ci/constraints*.txt: today's versions of all that pyproject.toml requires
 
 Environments without leakagent live outside the tree, in ``$XDG_CACHE_HOME/leakagent/``, one folder per content (interpreter,
@@ -679,6 +680,13 @@ def false_alarms(arguments: list[str]) -> int:
         return python.run("benchmarks/false_alarms.py", python.command[0], *arguments)
 
 
+def flood(arguments: list[str]) -> int:
+    """Measure what a flood of questions costs a program, and write it into docs/."""
+    with tempfile.TemporaryDirectory(prefix="leakagent-wheel-") as folder, ExitStack() as stack:
+        python = stack.enter_context(installed(this_python(), "core", build_wheel(Path(folder))))
+        return python.run("benchmarks/flood.py", "--write", *arguments)
+
+
 def wheel(_arguments: list[str]) -> int:
     """Build the wheel into dist/."""
     dist = ROOT / "dist"
@@ -745,6 +753,7 @@ COMMANDS = {
     "dashboards": dashboards,
     "panes": panes,
     "false-alarms": false_alarms,
+    "flood": flood,
     "wheel": wheel,
     "pin": pin,
 }

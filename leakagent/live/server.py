@@ -10,7 +10,9 @@ What we do.  A second `Watcher` of its own, started with the first loop, pool, t
 folder when it has lived for `LATE` seconds.  It waits in ``accept`` and wakes for nobody else.  The mode is set before the name exists: Linux
 takes it over from the unbound socket (unix(7); ``fchmod`` and then ``bind``).  Before a fork, thread, socket and name are gone (shutting the
 socket down wakes ``accept``), so a child has nothing of its parent's.  One client is served at a time, within `CLIENT_SECONDS`;
-after each one the thread rests for nine times as long as it was busy, so that a flood of questions costs a tenth of a processor at most.
+after each one the thread rests for nine times as long as it was busy, a second at most.  An answer about a hundred thousand tasks takes
+longer than that makes up for: who has asked for more than `BURST` seconds of processor time, of which a tenth of a second is forgiven in
+each second, gets the last answer to the same question once more.  So a flood costs a tenth of a processor at most, and people get fresh answers.
 
 What is still open.  Linux only.  A program without loop, pool, thread and process can't be asked.  After a fork it can't be asked
 until it makes another of these, or a garbage collection happens.
@@ -46,8 +48,32 @@ CLIENT_SECONDS = 2.0
 #: Clients that wait for their turn; the kernel lets others try again.
 CLIENTS = 8
 
+#: Processor time in seconds that answers may take at once, and what is forgiven of it in each second.
+BURST = 1.0
+FORGIVEN = 0.1
+
 _REST = 9
 _LONGEST_REST = 1.0
+
+
+class Spent:
+    """Processor time that answers have taken, of which `FORGIVEN` is forgiven in each second (a leaky bucket)."""
+
+    __slots__ = ("_seconds", "_then")
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._seconds = self._then = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Note what an answer took."""
+        self._seconds += seconds
+
+    def is_too_much(self, now: float) -> bool:
+        """Say whether there was more than `BURST`, in seconds of a clock that never goes back."""
+        self._seconds = max(0.0, self._seconds - FORGIVEN * (now - self._then))
+        self._then = now
+        return self._seconds > BURST
 
 
 class Live(Watcher):
@@ -67,6 +93,9 @@ class Live(Watcher):
         self._socket: Any = None
         self._client: Any = None
         self._path = ""
+        self._spent = Spent()
+        #: Question -> the last answer to it.
+        self._last: dict[str, dict[str, Any]] = {}
 
     def offer(self, answers: dict[str, Callable[[], Any]]) -> None:
         """Let it be started when it is needed."""
@@ -131,7 +160,9 @@ class Live(Watcher):
         end = time.monotonic() + CLIENT_SECONDS
         try:
             line = client.receive_line(protocol.QUESTION, end)
+            begin = time.thread_time()
             found = json.dumps({"version": protocol.VERSION, **self._answer_to(line)}, allow_nan=False).encode()
+            self._spent.add(time.thread_time() - begin)
             client.send(found[: protocol.ANSWER], time.monotonic() + CLIENT_SECONDS)
         except OSError:  # it has gone, or is too slow
             return
@@ -146,13 +177,15 @@ class Live(Watcher):
         if not isinstance(asked, dict) or asked.get("version") != protocol.VERSION:
             return {"error": f"expected one line of JSON with version {protocol.VERSION}"}
         word = asked.get("ask")
-        answer = self.answers.get(word) if isinstance(word, str) else None
-        if answer is None:
+        if not isinstance(word, str) or word not in self.answers:
             return {"error": f"can be asked: {', '.join(self.answers)}"}
+        if word in self._last and self._spent.is_too_much(time.monotonic()):
+            return self._last[word]
         try:
-            return {"answer": answer()}
+            self._last[word] = found = {"answer": self.answers[word]()}
         except Exception as error:  # noqa: BLE001 - the client is told; the next question may work
             return {"error": f"{type(error).__name__}: {error}"}
+        return found
 
     def wake(self) -> None:
         """Get the thread out of what it waits for."""
@@ -168,6 +201,7 @@ class Live(Watcher):
                 inherited.close()
         self._socket = self._client = None
         self._path = ""
+        self._spent, self._last = Spent(), {}
 
 
 #: Of this process.

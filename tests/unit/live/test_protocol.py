@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from leakagent import config
 from leakagent.live import client, protocol
-from leakagent.live.server import Live
+from leakagent.live.server import BURST, FORGIVEN, Live, Spent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +54,32 @@ def test_only_its_own_version_and_its_own_words_are_answered(question: dict[str,
     assert (answer == {"answer": "fine"}) == asked
     if question.get("version") == protocol.VERSION and question.get("ask") == "fails":
         assert answer == {"error": "ZeroDivisionError: division by zero"}
+
+
+def test_answers_cost_a_tenth_of_the_time_and_a_second_at_most() -> None:
+    spent, asked, took = Spent(), 0, 0.3
+    for number in range(10_000):  # a question each tenth of a second, for 1000 s
+        if not spent.is_too_much(1_000.0 + number / 10):
+            spent.add(took)
+            asked += 1
+    assert 1000 * FORGIVEN <= asked * took <= 1000 * FORGIVEN + BURST + took
+    people = Spent()
+    for number in range(1_000):  # one each four seconds is always answered anew
+        assert not people.is_too_much(1_000.0 + 4 * number)
+        people.add(took)
+
+
+def test_who_asks_too_much_gets_the_last_answer_once_more() -> None:
+    made, answers = live(), iter(range(9))
+    made.answers["number"] = lambda: next(answers)
+    ask = json.dumps({"version": protocol.VERSION, "ask": "number"}).encode()
+    assert [made._answer_to(ask)["answer"] for _ in range(2)] == [0, 1]
+    made._spent.add(2 * BURST)
+    assert [made._answer_to(ask)["answer"] for _ in range(2)] == [1, 1]
+    # What was never asked for is answered, and a child of a fork knows nothing of it.
+    assert made._answer_to(ask.replace(b"number", b"status")) == {"answer": "fine"}
+    made.forked()
+    assert made._answer_to(ask)["answer"] == 2
 
 
 def answered_by(data: bytes, runtime: Path) -> Any:
