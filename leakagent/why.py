@@ -104,7 +104,7 @@ def _of_tasks(agent: Agent) -> Iterator[dict[str, Any]]:
         if request is not None:
             number += 1
             yield request
-        elif entry.told:
+        elif entry.told and not task.get_loop().is_closed():
             number += 1
             yield _task(agent, tasks, entry, task)
 

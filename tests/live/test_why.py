@@ -121,8 +121,10 @@ asyncio.run(main())
     ),
 }
 
+#: A response without an end, a task after the response (as starlette runs its `BackgroundTask`), a thread that a request waits for, a
+#: lifespan.
 SERVER = """
-import asyncio, sys
+import asyncio, sys, threading
 import uvicorn
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -134,10 +136,15 @@ async def app(scope, receive, send):
             await asyncio.Event().wait()  # lifespan
         await send({"type": "lifespan.shutdown.complete"})
         return
+    if sys.argv[2] == "thread":
+        print("hangs", flush=True)
+        await asyncio.to_thread(threading.Event().wait)  # thread
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"x", "more_body": True})
+    await send({"type": "http.response.body", "body": b"x", "more_body": sys.argv[2] == "stream"})
     print("hangs", flush=True)
-    await asyncio.Event().wait()  # request
+    if sys.argv[2] == "background":
+        await asyncio.Event().wait()  # background
+    await asyncio.Event().wait()  # stream
 uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
 """
 
@@ -178,7 +185,20 @@ def test_the_culprit_of_a_loop_that_does_not_end(running: Callable[..., Any], ca
     assert first()["fix"]
 
 
-@pytest.mark.parametrize("case", ["request", "lifespan"])
+def test_nobody_waits_for_the_tasks_of_a_loop_that_is_closed(running: Callable[..., Any]) -> None:
+    text = LOOPS["task that refuses to be cancelled"][1] + "import sys\nprint('went on', flush=True)\nsys.stdin.readline()\n"
+    app = running(text, options=("--grace", "0.1"))
+    assert app.line() == "ready"
+    while app.line() != "went on":
+        pass
+    app.socket()
+    found = app.why()
+    assert (found["state"], found["ending"], found["culprits"]) == ("running", False, []), found
+    app.go_on()
+    assert app.end()[0] == 0
+
+
+@pytest.mark.parametrize("case", ["stream", "background", "thread", "lifespan"])
 def test_the_culprit_of_a_server_that_does_not_end(running: Callable[..., Any], port: int, case: str) -> None:
     app = running(SERVER, options=("--grace", "3600"), arguments=(str(port), case))
 
@@ -191,7 +211,7 @@ def test_the_culprit_of_a_server_that_does_not_end(running: Callable[..., Any], 
 
     app.until(accepts, "the server accepts connections")
     with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
-        if case == "request":
+        if case != "lifespan":
             client.sendall(b"GET /stream HTTP/1.1\r\nHost: test\r\n\r\n")
             assert app.line() == "hangs"
         else:
