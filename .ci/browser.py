@@ -1,6 +1,8 @@
 """Opens an HTML report in headless Chromium, light and dark: no console message, no request, and a picture of each.
 
 python .ci/browser.py REPORT.html FOLDER     writes FOLDER/report-light.png and report-dark.png; status 1 if anything is wrong
+
+A page that says something on its console and asks for a picture is opened first: what does not see that would see nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ _LIMIT = 200_000
 
 #: Hosts that Chromium itself looks for, whatever is opened (updates, the time, its account).
 _BROWSERS_OWN = {"update.googleapis.com", "clients2.google.com", "accounts.google.com"}
+
+_BAD = '<!doctype html><script>console.error("seen")</script><img src="http://host.invalid/picture.png">'
 
 _SWITCHES = (
     "--headless",
@@ -59,6 +63,16 @@ def problems(report: Path, picture: Path, *, dark: bool) -> list[str]:
     return found
 
 
+def blind(folder: Path) -> list[str]:
+    """Return what is not seen of a page that does what a report must not."""
+    page = folder / "bad.html"
+    page.write_text(_BAD, encoding="utf-8")
+    seen = "\n".join(problems(page, folder / "bad.png", dark=False))
+    return [
+        f"the check itself does not see {what}" for what in ("CONSOLE", "http://host.invalid/picture.png") if what not in seen
+    ]
+
+
 def _asked(log: Path) -> set[str]:
     """Return the addresses that were asked for over the network by anything in the page."""
     text = log.read_text(encoding="utf-8").rstrip().rstrip(",")
@@ -79,6 +93,8 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     size = report.stat().st_size
     found = [] if size < _LIMIT else [f"{size} bytes, more than {_LIMIT}"]
+    with tempfile.TemporaryDirectory() as temporary:
+        found += blind(Path(temporary))
     for dark in (False, True):
         found += problems(report, folder / f"report-{'dark' if dark else 'light'}.png", dark=dark)
     print("\n".join(found) or f"{report.name}: {size} bytes, no console message, no request, in light and dark")
