@@ -38,6 +38,21 @@ def test_wrong_settings_are_one_line(
     assert "Traceback" not in ran.stderr, ran
 
 
+def test_the_grace_of_one_test(outcome: Callable[..., Any]) -> None:
+    """One that ends after ten times the grace of the others is waited for, and no longer than it takes."""
+    after = outcome(
+        """
+@pytest.mark.leakagent(grace=3600)
+def test_waits():
+    threading.Timer(1, int).start()
+
+def test_does_not():
+    threading.Thread(target=wait, daemon=True).start()
+"""
+    )
+    assert (after.of("failure"), after.of("error")) == (["test_does_not"], []), after
+
+
 def test_an_agent_that_is_active_is_used(outcome: Callable[..., Any]) -> None:
     text = "\ndef test_leaks():\n    kept.append(ThreadPoolExecutor(1))\n\ndef test_not():\n    pass\n"
     after = outcome(text, env={"LEAKAGENT": "1", "LEAKAGENT_REPORT": "text,json:report.json", "LEAKAGENT_LEVEL": "site"})
