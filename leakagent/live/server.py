@@ -10,9 +10,9 @@ What we do.  A second `Watcher` of its own, started with the first loop, pool, t
 folder when it has lived for `LATE` seconds.  It waits in ``accept`` and wakes for nobody else.  The mode is set before the name exists: Linux
 takes it over from the unbound socket (unix(7); ``fchmod`` and then ``bind``).  Before a fork, thread, socket and name are gone (shutting the
 socket down wakes ``accept``), so a child has nothing of its parent's.  One client is served at a time, within `CLIENT_SECONDS`;
-after each one the thread rests for nine times as long as it was busy, a second at most.  An answer about a hundred thousand tasks takes
-longer than that makes up for: who has asked for more than `BURST` seconds of processor time, of which a tenth of a second is forgiven in
-each second, gets the last answer to the same question once more.  So a flood costs a tenth of a processor at most, and people get fresh answers.
+after each one the thread rests for nineteen times as long as it was busy, a second at most.  An answer about a hundred thousand tasks takes
+longer than that makes up for: who has asked for more than `BURST` seconds of processor time, of which a twentieth of a second is forgiven in
+each, gets the last answer to the same question once more.  So a flood costs a twentieth of a processor at most, and people get fresh answers.
 
 What is still open.  Linux only.  A program without loop, pool, thread and process can't be asked.  After a fork it can't be asked
 until it makes another of these, or a garbage collection happens.
@@ -50,9 +50,9 @@ CLIENTS = 8
 
 #: Processor time in seconds that answers may take at once, and what is forgiven of it in each second.
 BURST = 1.0
-FORGIVEN = 0.1
+FORGIVEN = 0.05
 
-_REST = 9
+_REST = 19
 _LONGEST_REST = 1.0
 
 
