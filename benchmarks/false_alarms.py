@@ -281,6 +281,9 @@ anyio runs without its trio tests, the one test that installs from the network, 
 permissions and was run as root (starlette), asks for the path of `__main__`, which workers of pytest-xdist have not (anyio), or has a second or two of its own,
 which is too little on a busy machine (uvicorn's supervisors).
 
+Where `localhost` has no address of IPv6, 140 tests of anyio fail, and the sockets that they leave in their tracebacks are collected in others, which fail
+by that: other ones in each run, without leakagent as well. So the command gives the suites an `/etc/hosts` of their own there.
+
 On a machine with ten times more to do than it can, a test that ends its threads without waiting for them can take longer than the 0.5 s of grace:
 `leakagent_grace` is for that.
 
