@@ -278,7 +278,7 @@ background work, run without and with `pytest --leakagent` on {version}. Every f
 {chr(10).join(line for _, told in known for line in told) or "Nothing was found."}
 
 anyio runs without its trio tests, the one test that installs from the network, and those of its pytest plugin. What fails without leakagent looks at file
-permissions and was run as root (starlette), asks for the path of `__main__`, which workers of pytest-xdist have not (anyio), or has a second or two of its own,
+permissions and was run as root (starlette), asks for names of the network or for the path of `__main__`, which workers of pytest-xdist have not (anyio), or has a second or two of its own,
 which is too little on a busy machine (uvicorn's supervisors).
 
 Where `localhost` has no address of IPv6, 140 tests of anyio fail, and the sockets that they leave in their tracebacks are collected in others, which fail
