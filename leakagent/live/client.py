@@ -73,7 +73,7 @@ def ask(pid: int, word: str, seconds: float = SECONDS) -> Any:  # noqa: ANN401 -
     """
     names = [name for other, name in protocol.sockets() if other == pid]
     if not names:
-        message = f"no agent can be asked in process {pid}: `leakagent ps` lists those that can; `leakagent attach {pid}` starts one (Python 3.14)"
+        message = f"no agent can be asked in process {pid}: `leakagent ps` lists those that can; `leakagent attach {pid}` starts one (from Python 3.14 on)"
         raise NoAnswerError(message)
     return _exchange(names[0], pid, word, seconds)
 
