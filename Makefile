@@ -28,9 +28,9 @@ downstream:
 faults:
 	@$(PYTHON) .ci/test.py faults
 
-# An hour by default.
+# An hour by default, with as many requests as are answered; RATE=15 leaves the machine to others.
 soak:
-	@$(PYTHON) .ci/test.py soak $(if $(MINUTES),--minutes $(MINUTES))
+	@$(PYTHON) .ci/test.py soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE))
 
 # Ten minutes by default.
 fuzz:
