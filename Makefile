@@ -1,7 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo otel-demo dashboards test check corpus downstream faults soak fuzz bench bench-gate matrix wheel docs browser panes false-alarms clean
+.PHONY: demo otel-demo dashboards test pythons check corpus downstream faults soak fuzz bench bench-gate matrix wheel docs browser panes false-alarms clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -15,6 +15,10 @@ dashboards:
 
 test:
 	@$(PYTHON) .ci/test.py test
+
+# All tests, and docs/pythons.md from how they went.
+pythons:
+	@$(PYTHON) .ci/test.py pythons
 
 check:
 	@$(PYTHON) .ci/test.py check
