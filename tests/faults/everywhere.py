@@ -10,6 +10,7 @@ those of the bare program, nothing but lines of leakagent's may be on standard e
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -44,6 +45,7 @@ class Outcome:
     Attributes:
         function: Which one, ``module:qualified name``.
         status, out, err: What the program left.
+        disabled: The parts that its report says are off, with the reasons; None without a report.
         problem: What differs from the bare program; empty if nothing does.
 
     """
@@ -54,12 +56,18 @@ class Outcome:
         self.status = status
         self.out = out
         self.err = err
+        self.disabled: list[str] | None = None
         self.problem = ""
 
     @property
     def said(self) -> list[str]:
         """The lines about parts that are switched off."""
         return [line for line in self.err.splitlines() if " switched off " in line]
+
+    @property
+    def parts(self) -> set[str]:
+        """The parts that these lines are about."""
+        return {line.removeprefix("leakagent: ").partition(" switched off ")[0] for line in self.said}
 
     def judge(self, bare: Outcome) -> Outcome:
         """Compare with the bare program."""
@@ -71,6 +79,8 @@ class Outcome:
             self.problem = "a traceback on standard error"
         elif len(self.said) != len(set(self.said)):
             self.problem = "said twice"
+        elif self.disabled is not None and (untold := self.parts - {one.partition(":")[0] for one in self.disabled}):
+            self.problem = f"not in the report: {sorted(untold)}"
         return self
 
     def __repr__(self) -> str:
@@ -99,7 +109,11 @@ def run(what: str, folder: Path, *more: str) -> Outcome:
         os.killpg(process.pid, 9)
         out, err = process.communicate()
         return Outcome(what, None, out, err)
-    return Outcome(what, process.returncode, out, err)
+    outcome = Outcome(what, process.returncode, out, err)
+    report = folder / "report.json"
+    if report.exists():
+        outcome.disabled = json.loads(report.read_text(encoding="utf-8"))["agent"]["disabled"]
+    return outcome
 
 
 def functions() -> list[str]:
