@@ -93,6 +93,13 @@ NOT_CLEANED_UP = {
     "the resource tracker; under leakagent the clean-up runs, and none is left"
 }
 
+#: Files of aiohttp's tests: servers, clients, connections, their ends, and its own pytest plugin.
+AIOHTTP = [
+    *("client_functional", "client_session", "client_ws_functional", "connector", "leaks", "loop", "proxy_functional"),
+    *("pytest_plugin", "run_app", "test_utils", "web_functional", "web_runner", "web_sendfile_functional", "web_server"),
+    *("web_websocket_functional", "worker"),
+]
+
 RECIPES = [
     Recipe(
         "starlette",
@@ -173,15 +180,15 @@ RECIPES = [
             "uvloop",
             "zlib_ng",
         ],
-        ["-o", "addopts=", "-n", "2", "-p", "no:cov", "--ignore=tests/autobahn", "-k", "not benchmark", "tests"],
-        without="its benchmarks, which only measure, and autobahn's tests, which need Docker",
+        ["-o", "addopts=", "-n", "2", "-p", "no:cov", *(f"tests/test_{name}.py" for name in AIOHTTP)],
+        without="parsers and headers, which need no event loop, one module in a process each, its benchmarks, and autobahn's tests, which need Docker",
     ),
     Recipe(
         "joblib",
         "joblib==1.5.3",
         ["pytest==8.4.2", "pytest-xdist==3.8.0", "threadpoolctl", "numpy"],
-        ["-n", "2", *(f"joblib/test/test_{name}.py" for name in ("parallel", "memmapping", "config", "missing_multiprocessing"))],
-        without="tests of hashing, pickling and caching, which start no workers",
+        ["-n", "2", "-k", "loky", "joblib/test/test_parallel.py", "joblib/test/test_memmapping.py"],
+        without="all that does not name loky, by which it starts its workers",
     ),
     Recipe(
         "cpython-asyncio",
