@@ -208,13 +208,12 @@ def site_of(pid: int, base: str) -> Site:
 
     """
     seen = look(pid)
-    for page in pages() if seen is not None else ():
-        for entry in page.entries:
-            if seen is not None and (entry["pid"], entry["start"]) == (pid, seen.start) and entry["site"]:
-                place_of, _, function = entry["site"].rpartition(" ")
-                path, _, line = place_of.rpartition(":")
-                return Site(function, path, int(line), base=base) if line.isdecimal() else UNKNOWN
-    return UNKNOWN
+    if seen is None:
+        return UNKNOWN
+    noted = (entry for page in pages() for entry in page.entries if (entry["pid"], entry["start"]) == (pid, seen.start))
+    where, _, function = next(noted, {"site": ""})["site"].rpartition(" ")
+    path, _, line = where.rpartition(":")
+    return Site(function, path, int(line), base=base) if line.isdecimal() else UNKNOWN
 
 
 def sweep() -> None:
