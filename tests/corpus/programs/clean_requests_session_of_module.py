@@ -4,20 +4,13 @@ Needs: requests
 """
 
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import requests
 
 
-class Answer(BaseHTTPRequestHandler):
+class Answer(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
 
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
