@@ -93,12 +93,14 @@ NOT_CLEANED_UP = {
     "the resource tracker; under leakagent the clean-up runs, and none is left"
 }
 
-#: Files of aiohttp's tests: servers, clients, connections, their ends, and its own pytest plugin.
+#: Files of aiohttp's tests: servers, sessions, their ends, and its own pytest plugin.
 AIOHTTP = [
-    *("client_functional", "client_session", "client_ws_functional", "connector", "leaks", "loop", "proxy_functional"),
-    *("pytest_plugin", "run_app", "test_utils", "web_functional", "web_runner", "web_sendfile_functional", "web_server"),
-    *("web_websocket_functional", "worker"),
+    *("client_session", "client_ws_functional", "leaks", "loop", "pytest_plugin", "run_app", "test_utils", "web_runner"),
+    *("web_server", "web_websocket_functional", "worker"),
 ]
+
+#: What of joblib's tests of loky takes long: each starts Pythons that start Pythons.
+LONG = ("unpicklable", "interactively", "nest", "generator_call", "deadlock", "no_blas", "thread_limit", "threadpool_limit")
 
 RECIPES = [
     Recipe(
@@ -181,14 +183,14 @@ RECIPES = [
             "zlib_ng",
         ],
         ["-o", "addopts=", "-n", "2", "-p", "no:cov", *(f"tests/test_{name}.py" for name in AIOHTTP)],
-        without="parsers and headers, which need no event loop, one module in a process each, its benchmarks, and autobahn's tests, which need Docker",
+        without="parsers, headers, single requests and answers, its benchmarks, and autobahn's tests, which need Docker",
     ),
     Recipe(
         "joblib",
         "joblib==1.5.3",
         ["pytest==8.4.2", "pytest-xdist==3.8.0", "threadpoolctl", "numpy"],
-        ["-n", "2", "-k", "loky", "joblib/test/test_parallel.py", "joblib/test/test_memmapping.py"],
-        without="all that does not name loky, by which it starts its workers",
+        ["-n", "2", "-k", " and not ".join(["loky", *LONG]), "joblib/test/test_parallel.py", "joblib/test/test_memmapping.py"],
+        without="what does not name loky, by which it starts its workers, and what of that starts Pythons in Pythons",
     ),
     Recipe(
         "cpython-asyncio",
