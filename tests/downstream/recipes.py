@@ -93,10 +93,11 @@ NOT_CLEANED_UP = {
     "the resource tracker; under leakagent the clean-up runs, and none is left"
 }
 
-#: Files of aiohttp's tests: servers, sessions, their ends, and its own pytest plugin.
+#: Files of aiohttp's tests: servers, clients, connections, their ends, and its own pytest plugin.
 AIOHTTP = [
-    *("client_session", "client_ws_functional", "leaks", "loop", "pytest_plugin", "run_app", "test_utils", "web_runner"),
-    *("web_server", "web_websocket_functional", "worker"),
+    *("client_functional", "client_session", "client_ws_functional", "connector", "leaks", "loop", "proxy_functional"),
+    *("pytest_plugin", "run_app", "test_utils", "web_functional", "web_runner", "web_sendfile_functional", "web_server"),
+    *("web_websocket_functional", "worker"),
 ]
 
 #: What of joblib's tests of loky takes long: each starts Pythons that start Pythons.
@@ -183,7 +184,7 @@ RECIPES = [
             "zlib_ng",
         ],
         ["-o", "addopts=", "-n", "2", "-p", "no:cov", *(f"tests/test_{name}.py" for name in AIOHTTP)],
-        without="parsers, headers, single requests and answers, its benchmarks, and autobahn's tests, which need Docker",
+        without="parsers, headers and other parts that need no event loop, its benchmarks, and autobahn's tests, which need Docker",
     ),
     Recipe(
         "joblib",
