@@ -1,7 +1,7 @@
 # A fresh machine with Python and make needs nothing else: environments are made as they are needed, outside of the tree.
 PYTHON ?= python3
 
-.PHONY: demo otel-demo dashboards test check corpus downstream faults soak fuzz bench bench-gate matrix wheel docs browser panes false-alarms flood clean
+.PHONY: demo otel-demo dashboards test pythons check corpus downstream faults soak fuzz bench bench-gate matrix wheel docs browser panes false-alarms flood clean
 
 demo:
 	@$(PYTHON) .ci/test.py demo
@@ -16,6 +16,10 @@ dashboards:
 test:
 	@$(PYTHON) .ci/test.py test
 
+# All tests, and docs/pythons.md from how they went.
+pythons:
+	@$(PYTHON) .ci/test.py pythons
+
 check:
 	@$(PYTHON) .ci/test.py check
 
@@ -28,9 +32,9 @@ downstream:
 faults:
 	@$(PYTHON) .ci/test.py faults
 
-# An hour by default.
+# An hour by default, with as many requests as are answered; RATE=15 leaves the machine to others.
 soak:
-	@$(PYTHON) .ci/test.py soak $(if $(MINUTES),--minutes $(MINUTES))
+	@$(PYTHON) .ci/test.py soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RATE),--rate $(RATE))
 
 # Ten minutes by default.
 fuzz:

@@ -344,6 +344,9 @@ class Agent:
             package = __import__(f"{instrumentation.__name__}.{name}", fromlist=[made])
             self.parts[part] = getattr(package, made)(self.registry, self.settings)
             self._connect(part)
+        missing = interpreter.missing_of(module)
+        if missing and part not in guard.disabled:
+            guard.unfit(part, missing)
         if part not in guard.disabled:
             self.parts[part].arrived(module, self.patches)
 

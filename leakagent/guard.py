@@ -62,6 +62,12 @@ def failed(part: str, error: BaseException) -> None:
     say(f"{part} switched off after an error{_whose(part)}: {type(error).__name__}: {error}")
 
 
+def unfit(part: str, missing: list[str]) -> None:
+    """Note that this Python has not what ``part`` needs: told once, listed as disabled."""
+    disabled[part] = f"this Python has no {', '.join(missing)}"
+    say(f"{part} switched off: {disabled[part]}")
+
+
 def guarded(part: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator for what Python calls by itself (exit, fork and collector hooks, threads): its errors switch ``part`` off."""
 

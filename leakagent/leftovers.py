@@ -6,10 +6,11 @@ import os
 import sys
 import time
 
+from . import guard
 from .core import findings as f
 from .core.findings import Finding, Process
 from .core.records import PROCESS
-from .core.sites import YOURS, resolve, shown_path
+from .core.sites import UNKNOWN, YOURS, resolve, shown_path
 from .shutdown import interpreter
 from .shutdown.closing import CHILD_SECONDS
 
@@ -147,14 +148,18 @@ def orphaned(agent: Agent) -> list[Finding]:
     watch = agent.watch
     if watch is None or not watch.gone_since:
         return []
+    from .processes import ledger
+
     process: Any = sys.modules.get("multiprocessing.process")
     name = process.current_process().name if process is not None else os.path.basename(sys.argv[0])
     evidence = [f"its starter (pid {watch.starter}) ended without it; it was asked to end"]
+    site = guard.call("ledger", ledger.site_of, os.getpid(), agent.base) or UNKNOWN
     age = max(0.0, time.time() - agent.started)
     return [
         Finding(
             f.ORPHANED,
             PROCESS,
+            site=site,
             oldest_age_s=age,
             names=[f"{name} (pid {os.getpid()})"],
             evidence=evidence,

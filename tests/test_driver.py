@@ -94,6 +94,17 @@ def test_what_passes_then_is_named_and_no_failure(
     assert printed.endswith("11 passed, 2 failed\n" if is_failure else "13 passed, 0 failed\n")
 
 
+def test_the_page_about_the_interpreters_has_a_row_for_each(driver: Any) -> None:
+    outcomes = [driver.Outcome("core, Python 3.10"), driver.Outcome("apps, Python 3.11")]
+    for outcome, full in zip(outcomes, ("3.10.13", "3.11.7"), strict=True):
+        outcome.full, outcome.counts = full, {"passed": 12}
+    outcomes[1].unstable = ["tests/a.py::test_x"]
+    page = driver.pythons_page(outcomes, ["tests/a.py"])
+    assert "| 3.10.13 | core | 12 | - |\n| 3.11.7 | apps | 12 | `tests/a.py::test_x` |\n" in page
+    assert "the tests in `tests/a.py` passed" in page
+    assert "all tests passed" in driver.pythons_page(outcomes, [])
+
+
 def test_what_hangs_has_a_deadline(driver: Any, tmp_path: Path) -> None:
     assert driver.watched([sys.executable, "-c", "import time; time.sleep(3600)"], tmp_path / "log", 1, show=False) is None
 

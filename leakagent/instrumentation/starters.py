@@ -33,7 +33,7 @@ def patch(module: ModuleType, patches: Patches, watch: Callable[[int], None]) ->
     def make_init_process(original: Callable[..., Any]) -> Callable[..., Any]:
         def init_process(worker: Any) -> Any:  # noqa: ANN401
             # It does not come back: it runs the worker.
-            guard.call("parent watch", watch, worker.ppid)
+            guard.call("parent watch", _watch_if_known, watch, getattr(worker, "ppid", 0))
             return original(worker)
 
         return init_process
@@ -52,3 +52,9 @@ def patch(module: ModuleType, patches: Patches, watch: Callable[[int], None]) ->
         patches.replace(module.Worker, "init_process", make_init_process)
     else:
         patches.replace(module, "run_with_reloader", make_run_with_reloader)
+
+
+def _watch_if_known(watch: Callable[[int], None], starter: int) -> None:
+    """Watch the starter of a worker; one whose class has an ``__init__`` of its own may not know it."""
+    if starter:
+        watch(starter)

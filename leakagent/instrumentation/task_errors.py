@@ -109,6 +109,9 @@ class Errors:
 
         def call_exception_handler(loop: Any, context: dict[str, Any]) -> None:  # noqa: ANN401
             try:
+                # Who awaits the task that a signal came in gets its exception as well, when the loop has been left.
+                if state.is_behind(context.get("exception")):
+                    return
                 self._see(context)
             except Exception as error:  # noqa: BLE001 - the program must never see it
                 guard.failed("asyncio exceptions", error)
@@ -159,18 +162,20 @@ class Errors:
     def look(self, entries: Iterable[TaskEntry]) -> None:
         """Add the failed tasks that are alive at the end of the program: nobody is going to look at them any more.
 
-        Not after a signal, which has interrupted those who would have looked.
+        Not after a signal, which has interrupted those who would have looked; asyncio does not complain then of its exception either.
 
         Args:
             entries: Notes about other tasks than those that `note` has kept.
 
         """
-        if state.number or state.interrupts:
-            return
         for entry in {id(one): one for one in (*self._failed.values(), *entries)}.values():
             task = entry.ref()
-            if task is not None and interpreter.complains(task):
+            if task is None or not interpreter.complains(task):
+                continue
+            if not state.number:
                 self._add(task, entry, interpreter.exception_of(task))
+            elif state.is_behind(interpreter.exception_of(task)):
+                task.exception()
 
 
 def raised_in(error: BaseException) -> list[tuple[str, int, str]]:

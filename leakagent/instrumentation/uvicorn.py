@@ -169,7 +169,7 @@ class Uvicorn(Server):
 
     def _make_join_all(self, original: Callable[..., None]) -> Callable[..., None]:
         def join_all(supervisor: Any) -> None:  # noqa: ANN401
-            guard.call("uvicorn", self._join, [worker.process for worker in supervisor.processes], supervisor.config)
+            guard.call("uvicorn", lambda: self._join([worker.process for worker in supervisor.processes], supervisor.config))
             original(supervisor)
 
         return join_all

@@ -19,7 +19,7 @@ import stat
 import time
 
 from leakagent import config
-from leakagent.core.sites import resolve
+from leakagent.core.sites import UNKNOWN, Site, resolve
 from leakagent.shutdown import interpreter
 
 from .family import runtime_folder
@@ -194,6 +194,26 @@ def read(path: str) -> Page | None:
 def pages() -> list[Page]:
     """Return every file of this user's ledger that can be believed."""
     return [page for path in _paths() if (page := read(path)) is not None]
+
+
+def site_of(pid: int, base: str) -> Site:
+    """Return the line that started a process, as its starter has noted it.
+
+    Args:
+        pid: A process that runs.
+        base: Folder that the program's own paths are shown relative to.
+
+    Returns:
+        The line, `UNKNOWN` where nothing was noted, or what was noted is gone.
+
+    """
+    seen = look(pid)
+    if seen is None:
+        return UNKNOWN
+    noted = (entry for page in pages() for entry in page.entries if (entry["pid"], entry["start"]) == (pid, seen.start))
+    where, _, function = next(noted, {"site": ""})["site"].rpartition(" ")
+    path, _, line = where.rpartition(":")
+    return Site(function, path, int(line), base=base) if line.isdecimal() else UNKNOWN
 
 
 def sweep() -> None:

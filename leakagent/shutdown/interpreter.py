@@ -5,7 +5,9 @@ the executors were joined, a stuck worker keeps the interpreter in that join for
 is known to the task only.
 
 What we do.  Each private name stands here once, behind a function that says what happens where the name is missing: the
-function answers None or False, and the caller does without.  `private_names` tells `leakagent doctor` which ones are there.
+function answers None or False, and the caller does without.  Where a part can't do without, it is not put in place: when it is about to
+patch a module, `missing_of` looks for what it needs there, and one line says what this Python does not have.  `private_names` tells
+`leakagent doctor` about all of them.
 
 What was measured (Linux, 3.10.13, 3.11.7, 3.12.1, 3.13.0, 3.14.8, 3.15.0):
 
@@ -1054,29 +1056,46 @@ def temporary_file() -> Any:  # noqa: ANN401 - a class
     return sys.modules["tempfile"]._TemporaryFileWrapper  # noqa: SLF001
 
 
+#: Module that a part patches -> names without which the part would have to guess; of some, one of several that versions have.
+NEEDED = {
+    "threading": ["_active", "_active_limbo_lock", "_thread_shutdown|_shutdown_locks"],
+    "concurrent.futures.thread": ["_threads_queues", "_worker"],
+    "asyncio.tasks": ["Task._fut_waiter", "Task._log_traceback", "Task._exception", "Task._must_cancel"],
+    "tempfile": ["_TemporaryFileWrapper"],
+}
+
+
+def missing_of(module: Any) -> list[str]:  # noqa: ANN401 - a module
+    """Return what a module of this interpreter does not have of the names that the part which is about to patch it needs."""
+    name = module.__name__
+    needed = NEEDED.get(name, ())
+    return [f"{name}.{' or '.join(one.split('|'))}" for one in needed if not any(_has(module, word) for word in one.split("|"))]
+
+
+def _has(module: Any, path: str) -> bool:  # noqa: ANN401 - a module
+    owner, _, name = path.rpartition(".")
+    found = getattr(module, owner, None) if owner else module
+    # A class that is written in Python (`nest_asyncio` puts asyncio's own in place of the fast one) sets it when it makes an object.
+    code = getattr(getattr(found, "__init__", None), "__code__", None) if owner else None
+    return hasattr(found, name) or (code is not None and name in code.co_names)
+
+
 def private_names() -> dict[str, bool]:
     """Return each private name with whether this interpreter has it; modules that are not loaded are loaded."""
     import asyncio.runners
     import concurrent.futures.thread as futures_thread
-    import tempfile
+    import tempfile  # noqa: F401 - looked at by its name
     import threading
 
+    missing = {one for name in NEEDED for one in missing_of(sys.modules[name])}
+    needed = [f"{name}.{' or '.join(one.split('|'))}" for name, names in NEEDED.items() for one in names]
     with futures_thread.ThreadPoolExecutor(1) as pool:
         return {
+            **{one: one not in missing for one in needed},
             "threading._register_atexit": hasattr(threading, "_register_atexit"),
-            "threading._shutdown_locks or _thread_shutdown": hasattr(threading, "_shutdown_locks")
-            or hasattr(threading, "_thread_shutdown"),
-            "threading._active": hasattr(threading, "_active") and hasattr(threading, "_active_limbo_lock"),
-            "concurrent.futures.thread._threads_queues": hasattr(futures_thread, "_threads_queues"),
             "ThreadPoolExecutor._work_queue": hasattr(pool, "_work_queue"),
             "ThreadPoolExecutor._threads": hasattr(pool, "_threads"),
-            "concurrent.futures.thread._worker": hasattr(futures_thread, "_worker"),
             "sys._current_exceptions": hasattr(sys, "_current_exceptions"),
-            "tempfile._TemporaryFileWrapper": hasattr(tempfile, "_TemporaryFileWrapper"),
             "asyncio.Handle._run": hasattr(asyncio.Handle, "_run"),
             "asyncio.runners._cancel_all_tasks": hasattr(asyncio.runners, "_cancel_all_tasks"),
-            "asyncio.Task._fut_waiter": hasattr(asyncio.Task, "_fut_waiter"),
-            "asyncio.Task._log_traceback": hasattr(asyncio.Task, "_log_traceback"),
-            "asyncio.Task._exception": hasattr(asyncio.Task, "_exception"),
-            "asyncio.Task._must_cancel": hasattr(asyncio.Task, "_must_cancel"),
         }

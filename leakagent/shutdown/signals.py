@@ -128,6 +128,10 @@ class State:
             self.postponed = False
             raise SystemExit(128 + self.number)
 
+    def is_behind(self, error: object) -> bool:
+        """Say whether an exception is the one by which the signal ends the program."""
+        return self.number > 0 and isinstance(error, SystemExit) and error.code == 128 + self.number
+
     @property
     def interrupts(self) -> bool:
         """Whether a signal has come in the middle of the program's work: nothing has outlived its scope then."""
@@ -278,8 +282,7 @@ class Signals:
             self._unraisable, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
 
     def _on_unraisable(self, unraisable: sys.UnraisableHookArgs, /) -> None:
-        error = unraisable.exc_value
-        is_ours = isinstance(error, SystemExit) and state.number and error.code == 128 + state.number
+        is_ours = state.is_behind(unraisable.exc_value)
         # What watches the parent of this process asks again by itself.
         if is_ours and self.has_taken(state.number) and not self.main_has_ended and interpreter.in_main_thread():
             self._is_lost = True

@@ -66,3 +66,26 @@ def test_cpythons_own_tests_pass_as_without_the_agent(
     passed = {test for test, outcome in found[False].items() if outcome == "passed"}
     assert len(passed) > 40  # far more in each selection of each version
     assert {test: found[True].get(test) for test in passed - EXCEPTIONS if found[True].get(test) != "passed"} == {}
+
+
+#: aiohttp's test_worker: a worker that is no more than what the test needs of it.
+WORKER = """\
+from gunicorn.workers.base import Worker
+class Mine(Worker):
+    def __init__(self):
+        pass
+try:
+    Mine().init_process()
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_a_gunicorn_worker_that_does_not_know_its_starter(python: Callable[..., Any], program: Callable[..., Path]) -> None:
+    path = program(WORKER)
+    bare, ran = (python(path, env={"LEAKAGENT": agent}) for agent in ("0", "1"))
+    assert "ppid" not in bare.stdout, bare
+    assert (ran.returncode, ran.stdout, ran.stderr) == (bare.returncode, bare.stdout, bare.stderr) == (0, bare.stdout, ""), (
+        ran,
+        bare,
+    )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from leakagent.core.findings import REASONS
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -45,6 +47,7 @@ def test_the_corpus_is_large_and_balanced() -> None:
     assert len(leaky) >= 60
     assert len(PROGRAMS) - len(leaky) >= 55
     assert all(program.name.startswith("clean_") == (not program.planted) for program in PROGRAMS)
+    assert {reason for program in leaky for reason, _, _ in program.planted} == set(REASONS)
     without = [program.name for program in leaky if not re.match(r"https://\S+$", program.like)]
     assert without == [], "each program with a leak names the thread whose shape it has"
 

@@ -10,6 +10,7 @@ those of the bare program, nothing but lines of leakagent's may be on standard e
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -29,6 +30,9 @@ _OF_PYTHON = ("Traceback", "Exception ignored", "Exception in", "Warning")
 
 _DROPPED = ("LEAKAGENT", "_LEAKAGENT", "OTEL_", "PYTHON", "COVERAGE")
 
+#: They do their last work when the report is written already: what breaks then is said, and can't be in it.
+LAST = frozenset({"end of the program", "folders of roots that are gone", "ledger", "signals in C code", "telemetry"})
+
 
 #: Not broken, because nothing is in front of them: each takes the place of a function of Python's or of a library's, or is called by Python
 #: itself (the collector, a fork, a weak reference), or is what catches errors.  Whatever such a function calls is broken by itself.
@@ -44,6 +48,7 @@ class Outcome:
     Attributes:
         function: Which one, ``module:qualified name``.
         status, out, err: What the program left.
+        disabled: The parts that its report says are off, with the reasons; None without a report.
         problem: What differs from the bare program; empty if nothing does.
 
     """
@@ -54,12 +59,23 @@ class Outcome:
         self.status = status
         self.out = out
         self.err = err
+        self.disabled: list[str] | None = None
         self.problem = ""
 
     @property
     def said(self) -> list[str]:
         """The lines about parts that are switched off."""
         return [line for line in self.err.splitlines() if " switched off " in line]
+
+    @property
+    def parts(self) -> set[str]:
+        """The parts that these lines are about."""
+        return {line.removeprefix("leakagent: ").partition(" switched off ")[0] for line in self.said}
+
+    @property
+    def untold(self) -> set[str]:
+        """Those of them that the report, where there is one, does not name."""
+        return set() if self.disabled is None else self.parts - {one.partition(":")[0] for one in self.disabled}
 
     def judge(self, bare: Outcome) -> Outcome:
         """Compare with the bare program."""
@@ -71,6 +87,8 @@ class Outcome:
             self.problem = "a traceback on standard error"
         elif len(self.said) != len(set(self.said)):
             self.problem = "said twice"
+        elif self.untold - LAST:
+            self.problem = f"not in the report: {sorted(self.untold)}"
         return self
 
     def __repr__(self) -> str:
@@ -99,7 +117,11 @@ def run(what: str, folder: Path, *more: str) -> Outcome:
         os.killpg(process.pid, 9)
         out, err = process.communicate()
         return Outcome(what, None, out, err)
-    return Outcome(what, process.returncode, out, err)
+    outcome = Outcome(what, process.returncode, out, err)
+    report = folder / "report.json"
+    if report.exists():
+        outcome.disabled = json.loads(report.read_text(encoding="utf-8"))["agent"]["disabled"]
+    return outcome
 
 
 def functions() -> list[str]:
@@ -134,12 +156,14 @@ def page(outcomes: list[Outcome], left_out: list[str]) -> str:
     """Return the page of the documentation."""
     version = ".".join(map(str, sys.version_info[:3]))
     quiet = sum(not outcome.said for outcome in outcomes)
+    late = sum(bool(outcome.untold) for outcome in outcomes)
     lines = [
         "# Errors inside the agent",
         "",
         f"Written by `make faults`; do not edit. A program that uses what is patched ran {len(outcomes)} times under leakagent (Python {version}), each",
         "time with another one of leakagent's functions raising an error whenever it was called. In every run status and output were those of",
-        f"the bare program, and nothing but leakagent's own lines was on standard error. In {len(outcomes) - quiet} runs one line named the part that was switched off;",
+        f"the bare program, and nothing but leakagent's own lines was on standard error. In {len(outcomes) - quiet} runs one line named the part that was switched off,",
+        f"and so did the report, but for {late} of them, where it was written already;",
         f"in the other {quiet} the function has a way without it, or what it does is told nowhere else.",
         "",
         "| function that was broken | said |",

@@ -354,12 +354,10 @@ def test_a_child_forks_without_a_warning_and_is_watched_after_it(
 ORPHANED = """\
 import multiprocessing, os, time
 
-def inner(up):
-    up.put(os.getpid())
-    time.sleep(600)
-
 def middle(up):
-    multiprocessing.get_context("fork").Process(target=inner, args=(up,)).start()
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    process.start()  # made
+    up.put(process.pid)
     time.sleep(600)
 
 def runs(pid):
@@ -387,6 +385,8 @@ def test_an_orphan_is_told_to_the_program_that_was_started(told: Callable[..., A
     after = told(ORPHANED)
     one = after.only("orphaned", "process")
     assert one["pids"] == [int(after.lines[0])]
+    # The starter was killed, but its ledger has the line.
+    assert (one["site"]["line"], one["site"]["function"], one["owner"]) == (after.line("made"), "middle", "yours"), one
     assert (one["action"], len(after.findings)) == ("terminated", 1), after
     assert one["evidence"][0].startswith("its starter (pid "), one
     assert "p.join()" in one["fix"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Started
 
@@ -210,3 +212,44 @@ signal.signal(signal.SIGTERM, own)
     running.send(signal.SIGTERM)
     assert running.end() == -signal.SIGTERM
     assert running.lines == ["ready", "own", "finally", "exit handler"]
+
+
+#: How somebody waits for the task that the signal comes in: he is given its exception, and may never be asked for it.
+AWAITED = {
+    "task of a task": "await asyncio.create_task(between())",
+    "gathered": "await asyncio.gather(part(), asyncio.sleep(3600))",
+    "gathered, collected by an exit handler": "await asyncio.gather(part(), asyncio.sleep(3600))",
+    "gathered, kept": "kept.append(asyncio.current_task())\n        await asyncio.gather(part(), asyncio.sleep(3600))",
+}
+if sys.version_info >= (3, 11):
+    AWAITED["task group"] = "async with asyncio.TaskGroup() as group: group.create_task(part())"
+
+IN_A_TASK = """\
+kept = []
+async def part():
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True: pass
+async def between():
+    await asyncio.create_task(part())
+async def main():
+    try:
+        AWAITED
+    finally:
+        print("main ends")
+COLLECTED
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", AWAITED)
+def test_nothing_is_said_of_the_task_that_a_signal_comes_in(
+    how: str, python: Callable[..., Any], program: Callable[..., Path]
+) -> None:
+    text = (HEAD + IN_A_TASK).replace("AWAITED", AWAITED[how])
+    text = text.replace("COLLECTED", "import gc\natexit.register(gc.collect)" if "collected" in how else "")
+    # Started so, nothing keeps the exception, and with it the tasks, when Python itself has taken it.
+    ran = python(program(text), env={"LEAKAGENT": "1"})
+    assert (ran.returncode, ran.stderr) == (-signal.SIGTERM, ""), ran
+    assert "main ends" in ran.stdout, ran
+    assert ran.stdout.splitlines()[-1] == "exit handler", ran

@@ -1,6 +1,6 @@
 """Puts a real server under load for an hour, bare and under leakagent side by side, and looks for anything that grows.
 
-    python tests/soak/soak.py [--minutes 60] [--write docs/soak.md]     (make soak, make soak MINUTES=15)
+    python tests/soak/soak.py [--minutes 60] [--rate 15] [--write docs/soak.md]     (make soak, make soak MINUTES=15 RATE=15)
 
 Both servers (`server.py`: uvicorn, FastAPI, chromadb, lancedb) get the same requests at the same time.  Leaks are planted in the first
 moments, a known number of each.  Threads, descriptors, blocks of Python's allocator and memory of both are sampled; in the end the
@@ -70,11 +70,12 @@ _DROPPED = ("LEAKAGENT", "_LEAKAGENT", "OTEL_", "PYTHON", "COVERAGE")
 class Server:
     """One of the two servers, its load and its samples."""
 
-    def __init__(self, folder: Path, *, watched: bool) -> None:
-        """Start it in a folder of its own."""
+    def __init__(self, folder: Path, *, watched: bool, rate: float) -> None:
+        """Start it in a folder of its own; it is to get so many requests a second, with a rate of 0 as many as it answers."""
         folder.mkdir()
         self.folder = folder
         self.watched = watched
+        self.rate = rate
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             self.port = int(found.getsockname()[1])
@@ -120,7 +121,9 @@ class Server:
 
     def load(self, number: int, stop: threading.Event) -> None:
         """Ask for one thing after the other until ``stop`` is set."""
-        while not stop.is_set():
+        begin, first, pause = time.monotonic(), number, CLIENTS / self.rate if self.rate else 0.0
+        # By the clock, not after each answer: a slow answer leaves the rate as it is.
+        while not stop.wait(max(0.0, begin + (number - first) * pause - time.monotonic())):
             number += 1
             path = "/child" if number % ONE_CHILD_IN == 0 else PATHS[number % len(PATHS)].format(number % 100)
             try:
@@ -194,6 +197,10 @@ class Result:
         yield "bare", self.bare
         yield "leakagent", self.watched
 
+    def _rate(self) -> str:
+        rate = self.watched.rate
+        return f"{rate:g} a second for each" if rate else "as many as they answered"
+
     def page(self) -> str:
         """Return the page of the documentation."""
         version = ".".join(map(str, sys.version_info[:3]))
@@ -202,7 +209,8 @@ class Result:
             "",
             "Written by `make soak`; do not edit. A server (uvicorn, FastAPI, chromadb, lancedb; `tests/soak/server.py`) under load for",
             f"{self.seconds / 60:.0f} minutes, bare and under leakagent side by side, on Python {version}: {self.bare.requests} requests to the bare one,",
-            f"{self.watched.requests} to the other. The second quarter of the time is compared with the last one, by medians of the samples.",
+            f"{self.watched.requests} to the other ({self._rate()}). The second quarter of the time is compared with the last one,",
+            "by medians of the samples.",
             "",
             "| | bare, second quarter | last | leakagent, second quarter | last |",
             "|---|---|---|---|---|",
@@ -240,10 +248,10 @@ def _findings(path: Path) -> tuple[dict[tuple[str, str, int], int], list[str]]:
     return found, list(report["agent"]["disabled"])
 
 
-def soak(seconds: float) -> Result:
-    """Run both servers under load for so many seconds."""
+def soak(seconds: float, rate: float = 0.0) -> Result:
+    """Run both servers under load for so many seconds, with so many requests a second for each (0: as many as they answer)."""
     with tempfile.TemporaryDirectory(prefix="leakagent-soak-") as parent:
-        servers = [Server(Path(parent, name), watched=name == "watched") for name in ("bare", "watched")]
+        servers = [Server(Path(parent, name), watched=name == "watched", rate=rate) for name in ("bare", "watched")]
         stop = threading.Event()
         threads = [
             threading.Thread(target=server.load, args=(1000 * number, stop)) for server in servers for number in range(CLIENTS)
@@ -277,9 +285,10 @@ def main() -> int:
     """Run the soak; the status is 1 if something grew, or something else than what was planted was told."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60.0, help="how long the load lasts (60)")
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second for each server (as many as it answers)")
     parser.add_argument("--write", metavar="FILE", help="also write the page of the documentation")
     given = parser.parse_args()
-    result = soak(given.minutes * 60)
+    result = soak(given.minutes * 60, given.rate)
     print(result.page())
     for problem in result.problems:
         print(problem)
