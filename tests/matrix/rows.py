@@ -13,7 +13,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import TimeoutExpired
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from clients import CLIENTS, client_rows
 from killed import killed
@@ -32,17 +32,18 @@ TELEMETRY_SECONDS_BARE = 40
 _PLANTED = re.compile(r"# leak: (\w+) ([\w.]+)$")
 
 
-def run(library: str, release: str, python: str) -> list[Row]:
-    """Run the programs of a library with an interpreter that has this release and leakagent."""
-    found: list[Row] = []
-    for part in ROWS[library]:
-        with tempfile.TemporaryDirectory(prefix="leakagent-matrix-") as folder:
-            try:
-                found += [Row(library, release, *cells) for cells in part(python, Path(folder), release)]
-            except (ProgramError, TimeoutExpired, OSError) as error:
-                text = " ".join(str(error).split()).replace("|", "/")
-                found.append(Row(library, release, part.__name__, "", "", "", "", problem=text))
-    return found
+#: What returns the rows of a part of the table: called with the interpreter, a folder and the release.
+Part: TypeAlias = "Callable[[str, Path, str], list[Cells]]"
+
+
+def run(library: str, release: str, python: str, part: Part) -> list[Row]:
+    """Run the programs of a part with an interpreter that has this release of the library and leakagent."""
+    with tempfile.TemporaryDirectory(prefix="leakagent-matrix-") as folder:
+        try:
+            return [Row(library, release, *cells) for cells in part(python, Path(folder), release)]
+        except (ProgramError, TimeoutExpired, OSError) as error:
+            text = " ".join(str(error).split()).replace("|", "/")
+            return [Row(library, release, part.__name__, "", "", "", "", problem=text)]
 
 
 # -- chromadb --------------------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ def streamlit_sessions(python: str, folder: Path, _release: str) -> list[Cells]:
     ]
 
 
-ROWS: dict[str, list[Callable[[str, Path, str], list[Cells]]]] = {
+ROWS: dict[str, list[Part]] = {
     "chromadb": [chroma_clients, residue("chroma_residue.py"), end_of("chroma_end.py"), killed("chroma_writes.py"), telemetry],
     "lancedb": [lance_connections, residue("lance_residue.py"), end_of("lance_end.py"), killed("lance_writes.py")],
     "llama-index-core": [llama_answers],

@@ -44,13 +44,6 @@ class Row:
         cells = [self.library, self.release, f"`{self.constructor}`", self.left, self.found, self.closed, self.remains, well]
         return f"| {' | '.join(cells)} |"
 
-    @classmethod
-    def from_line(cls, line: str) -> Row:
-        """Read such a line."""
-        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
-        problem = "" if cells[7] == "well" else cells[7].removeprefix("**fails**: ")
-        return cls(cells[0], cells[1], cells[2].strip("`"), *cells[3:7], problem=problem)
-
 
 class ProgramError(Exception):
     """A program did not end as it should."""
