@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import tempfile
 import time
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 #: Seconds that the end may take when the other end of the telemetry never answers: far less than bare, also where everything takes three times as
 #: long as the agent's budget allows for.
 TELEMETRY_SECONDS = 30
+
+#: Ways into lancedb whose result has a close(): to let go of any other is the only way to end it.
+_CLOSED_BY_NAME = ("connect_async", "remote_async")
 
 #: Bare it takes a minute, however fast the machine is.
 TELEMETRY_SECONDS_BARE = 40
@@ -157,6 +161,30 @@ def residue(program: str) -> Callable[[str, Path, str], list[Cells]]:
     return what_the_library_keeps
 
 
+def inherited(program: str) -> Callable[[str, Path, str], list[Cells]]:
+    """Return what has a forked child use what it has inherited: it is told before it hangs, or it comes to its end.
+
+    Args:
+        program: One of ``programs/*_forks.py``.
+
+    """
+
+    def a_forked_child(python: str, folder: Path, _release: str) -> list[Cells]:
+        text, _ = ran(python, program, os.fspath(folder / "forks"), folder=folder, report_kinds="text,")
+        seen = json.loads(text)
+        hangs = seen["status"] is None
+        problem = joined(
+            "it hangs, and is not told" if hangs and not seen["told"] else "",
+            "it is told, and comes to its end" if seen["told"] and not hangs else "",
+            # lancedb resets its threads in the child, and says that this can fail.
+            f"status {seen['status']}: {seen['errors']}" if seen["status"] not in {None, 0, -signal.SIGSEGV} else "",
+        )
+        found = "told with its line, before it hangs" if seen["told"] else "not told: it comes to its end"
+        return [("the first call in a forked child", "inherited", found, "left as it is", "the parent goes on", problem)]
+
+    return a_forked_child
+
+
 def telemetry(python: str, folder: Path, release: str) -> list[Cells]:
     """Return the row of a release that reports its use, where the other end never answers."""
     if release not in {"1.0.20", "1.4.1"}:
@@ -193,7 +221,7 @@ def lance_connections(python: str, folder: Path, release: str) -> list[Cells]:
         # Synchronous ones have an asynchronous one inside, which can be closed, from 0.17 on.
         can_close = line.get("can_close", False)
         # To let go of a synchronous connection is the only way to end it; the asynchronous one has a close().
-        wanted = int(how == "left open" or (how == "dropped" and name == "connect_async"))
+        wanted = int(how == "left open" or (how == "dropped" and name in _CLOSED_BY_NAME))
         is_closed = how == "left open" and can_close
         problem = joined(
             line.get("error", ""),
@@ -250,8 +278,21 @@ def streamlit_sessions(python: str, folder: Path, _release: str) -> list[Cells]:
 
 
 ROWS: dict[str, list[Part]] = {
-    "chromadb": [chroma_clients, residue("chroma_residue.py"), end_of("chroma_end.py"), killed("chroma_writes.py"), telemetry],
-    "lancedb": [lance_connections, residue("lance_residue.py"), end_of("lance_end.py"), killed("lance_writes.py")],
+    "chromadb": [
+        chroma_clients,
+        residue("chroma_residue.py"),
+        end_of("chroma_end.py"),
+        killed("chroma_writes.py"),
+        inherited("chroma_forks.py"),
+        telemetry,
+    ],
+    "lancedb": [
+        lance_connections,
+        residue("lance_residue.py"),
+        end_of("lance_end.py"),
+        killed("lance_writes.py"),
+        inherited("lance_forks.py"),
+    ],
     "llama-index-core": [llama_answers],
     "streamlit": [streamlit_sessions],
     **{library: [client_rows(library)] for library in CLIENTS},

@@ -9,7 +9,7 @@ again stays as it was.  Everything is kept in results.json beside this file with
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import json
 import os
 import signal
@@ -81,7 +81,7 @@ def main() -> int:
         ]
         for future in as_completed(running):
             name, found = future.result()
-            day = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
+            day = dt.datetime.now(tz=dt.timezone.utc).date().isoformat()
             for part, (seconds, made) in found.items():
                 kept = [dataclasses.asdict(row) for row in made]
                 results.setdefault(name, {})[part] = {"day": day, "commit": commit, "seconds": seconds, "rows": kept}
