@@ -321,7 +321,7 @@ for _ in range(100):
 """
 
 
-def test_tasks_that_end_in_another_thread_meanwhile(agent: Callable[..., Any]) -> None:
-    ran, report = agent(IN_ANOTHER_THREAD)
-    assert ran.returncode == 0, ran
-    assert "lost_task" not in [one["reason"] for one in report["findings"]], report["findings"]
+def test_tasks_that_end_in_another_thread_meanwhile(told: Callable[..., Any]) -> None:
+    after = told(IN_ANOTHER_THREAD)
+    assert after.ran.returncode == 0, after
+    assert "lost_task" not in [one["reason"] for one in after.findings], after
