@@ -7,6 +7,7 @@ Prints one JSON line for each row.  Streamlit keeps the state of a closed sessio
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import re
@@ -25,6 +26,12 @@ APP = """\
 import itertools, time
 import chromadb
 import streamlit as st
+from chromadb.config import System
+if System.stop.__name__ == "stop":
+    def counted(system, stop=System.stop):
+        print("STOPPED", id(system), flush=True)
+        stop(system)
+    System.stop = counted
 settings = chromadb.Settings(anonymized_telemetry=False)
 def make(name):
     return chromadb.PersistentClient(f"{name}-{time.time_ns()}", settings=settings)
@@ -35,7 +42,7 @@ def shared():
 if "client" not in st.session_state:
     st.session_state.client = chromadb.PersistentClient(f"session-{time.time_ns()}", settings=settings)  # session
 rerun = chromadb.PersistentClient(f"rerun-{time.time_ns()}", settings=settings)  # rerun
-same = chromadb.PersistentClient("same", settings=settings)  # same
+same = chromadb.PersistentClient("same", settings=chromadb.Settings(anonymized_telemetry=False))  # same
 things = shared().get_or_create_collection("things", embedding_function=None)
 things.upsert(ids=["1"], embeddings=[[1.0, 2.0]])
 print("RAN", flush=True)
@@ -161,15 +168,25 @@ def main() -> None:
         finally:
             if app.process.poll() is None:
                 os.killpg(app.process.pid, signal.SIGKILL)
-        mine = {one["site"]["line"]: one for one in report["findings"] if one["kind"] == "chromadb.client"}
+        mine = {one["site"]["line"]: one for one in report["findings"] if one["reason"] == "not_closed"}
         lines = {word: line_of(word) for word in ("shared", "session", "rerun", "same")}
+        stopped = collections.Counter(re.findall(r"^STOPPED (\d+)$", app.log, re.MULTILINE))
+        # Of each session and each run one, the shared one, and that of all reruns.
+        systems = 3 + (1 + RERUNS + 2) + 2
+        # Besides the report that the agent ends with.
+        after = [
+            line
+            for line in app.log.partition("Stopping...")[2].partition("\nleakagent: ")[0].splitlines()
+            if line.strip() and not line.startswith("STOPPED ")
+        ]
         problems = [
             f"status {status}" if status else "",
             "the shared client was told while it is used" if early else "",
             f"told lines {sorted(mine)}" if set(mine) != set(lines.values()) else "",
             f"not closed: {mine}" if any(one["action"] != "closed" for one in mine.values()) else "",
             "a traceback" if "Traceback" in app.log else "",
-            "talks after Stopping" if "RAN" in app.log.partition("Stopping")[2] else "",
+            f"stopped {stopped}" if sorted(stopped.values()) != [1] * systems else "",
+            f"talks after Stopping: {after}" if after else "",
         ]
         count = sum(one["count"] for one in mine.values())
         users = ", and the users of one System, which grow" if app.counts_users else ""
