@@ -9,9 +9,9 @@ that could be closed), the constructor of the class that every client inherits f
 ``Client.close`` where it exists (1.5.2 and newer).  The admin client that a client makes for itself is not counted.
 
 Closing (facts measured on 0.4.22 to 1.5.9): ``Client.close()`` where there is one and the client is alive; else stop the System and
-take it out of the registry.  SIGTERM waits for the end of a batch (`_CATCHES_ALL`).  Only a running System is stopped, since a second ``stop()`` raises on 1.x, and in the middle of a
-program none that a collection or another client still uses.  Calls that run in other threads come to their end first.  Rust panics are no
-`Exception`, hence ``BaseException``.
+take it out of the registry.  Only a running System is stopped, since a second ``stop()`` raises on 1.x, and in the middle of a
+program none that a collection or another client still uses.  Calls that run in other threads come to their end first, and SIGTERM waits
+for the end of a batch (`_CATCHES_ALL`).  Rust panics are no `Exception`, hence ``BaseException``.
 
 A forked child touches nothing of its parent's; its first call of an inherited client, which would never return on 1.x, is told
 (`leakagent.instrumentation.inherited`).
