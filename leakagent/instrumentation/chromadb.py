@@ -10,8 +10,8 @@ that could be closed), the constructor of the class that every client inherits f
 
 Closing (facts measured on 0.4.22 to 1.5.9): ``Client.close()`` where there is one and the client is alive; else stop the System and
 take it out of the registry.  Only a running System is stopped, since a second ``stop()`` raises on 1.x, and in the middle of a
-program none that a collection or another client still uses.  Calls that run in other threads come to their end first.  Rust panics are no
-`Exception`, hence ``BaseException``.
+program none that a collection or another client still uses.  Calls that run in other threads come to their end first, and SIGTERM waits
+for the end of a batch (`_CATCHES_ALL`).  Rust panics are no `Exception`, hence ``BaseException``.
 
 A forked child touches nothing of its parent's; its first call of an inherited client, which would never return on 1.x, is told
 (`leakagent.instrumentation.inherited`).
@@ -29,6 +29,7 @@ from leakagent.core.records import CHROMADB_CLIENT
 from leakagent.detect.stalled import Stall
 from leakagent.shutdown import interpreter
 from leakagent.shutdown.closing import stop_if_daemon
+from leakagent.shutdown.signals import CATCH_ALL
 from leakagent.watcher import watcher
 
 from .chroma_looks import PAUSE, Looks, clients, count
@@ -56,6 +57,10 @@ _AFTER_FORK = "start children by spawn or forkserver, and make the client in the
 
 #: Calls of the bindings that come back without their threads.
 _HARMLESS = ("heartbeat",)
+
+#: What hands a batch on to the indices, up to 0.6 and where 1.x is used without Rust: ``except BaseException``, and the batch is acknowledged
+#: in part (chromadb/db/mixins/embeddings_queue.py).
+_CATCHES_ALL = ("chromadb.db.mixins.embeddings_queue", "_notify_one")
 
 #: Seconds after which threads are looked at again, and the share of the time for closing that calls in flight get.
 _LOOK_AFTER = 0.002
@@ -94,6 +99,7 @@ class ChromaClients(Instrumentation):
             if _FORGET_ALL in vars(shared):
                 patches.wrap(shared, _FORGET_ALL, self._forgotten)
             watcher.look_every(PAUSE, self.look)
+            CATCH_ALL.add(_CATCHES_ALL)
 
     # -- patched methods ---------------------------------------------------------------------------------------------
 

@@ -60,6 +60,9 @@ _PATCHED = {
     "lancedb.remote.db": {"RemoteDBConnection": LANCEDB_CONNECTION},
 }
 
+#: Asynchronous, and what it returns has no ``close()`` either.
+_NO_CLOSE = ("connect_namespace_async",)
+
 _AFTER_FORK = "start children by spawn or forkserver, or import lancedb in the child only"
 
 
@@ -128,7 +131,7 @@ class LanceConnections(Instrumentation):
             outermost = inside.f_code.co_name
             inside = inside.f_back
         record = self.registry.add(kind, resource, inside)
-        record.detail["synchronous"] = bool(outermost) and not outermost.endswith("_async")
+        record.detail["synchronous"] = bool(outermost) and (not outermost.endswith("_async") or outermost in _NO_CLOSE)
         # What lancedb makes for itself, on its own loop's thread, has nobody's line behind it.
         record.detail["internal"] = _on_background_loop()
 

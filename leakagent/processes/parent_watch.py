@@ -35,7 +35,7 @@ from contextlib import suppress
 
 from leakagent import guard
 from leakagent.shutdown import interpreter
-from leakagent.shutdown.signals import is_in_a_callback, state
+from leakagent.shutdown.signals import is_caught, is_in_a_callback, state
 
 from .identity import is_gone, look
 
@@ -296,12 +296,12 @@ class ParentWatch:
     def _asked(self, _number: int, frame: FrameType | None) -> None:
         """Run in the main thread, in the middle of whatever it does."""
         if not self._told:
-            if is_in_a_callback(frame) or _is_ending():
+            if is_in_a_callback(frame) or is_caught(frame) or _is_ending():
                 return
             self._told = True
             guard.call("parent watch", interpreter.before_multiprocessing_ends, self._prepare)
             self._signals.end(_TERM, frame)
-        elif not (self._signals.main_has_ended or is_in_a_callback(frame) or state.postponed or _is_ending()):
+        elif not (self._signals.main_has_ended or is_in_a_callback(frame) or is_caught(frame) or state.postponed or _is_ending()):
             raise SystemExit(128 + _TERM)
 
 

@@ -11,7 +11,7 @@ for signals from the start on: every later ``os.fork`` of a program that has one
 What we do.  Where the default action is in force when the agent starts, a handler is set that raises `SystemExit` in the main
 thread, once: ``with``, ``finally`` and the ends of event loops do their work (in a loop's own code the loop raises it), then the ends that `leakagent.ending` runs anyway, within
 the budget; after all of that, the default action is restored and the signal sent again, so that the status is the signal's.  In a finalizer, a callback of a reference or
-a hook of a fork Python ignores the exception; there the signal comes again a moment later.  A second signal
+a hook of a fork Python ignores the exception, and a function of `CATCH_ALL` catches it; there the signal comes again a moment later.  A second signal
 ends the process at once.  From the moment that the main thread has ended nothing is raised any more, since that would cut off
 somebody's exit handler: the signal is noted, and shortens the waiting.  The watchdog is started by the signal and ends the process
 when the budget is over, whatever it hangs in.  A signal that was ignored stays ignored, and a handler that the program sets is the program's, also one that a library sets past Python.  Who puts back
@@ -60,6 +60,10 @@ _CALLBACKS = {
     ("leakagent.agent", "_after_fork_in_parent"),
     *interpreter.FORK_HOOKS,
 }
+
+#: Functions, by module and name, that catch all that comes up in them and go on as if nothing were, with their work half done.  The
+#: instrumentation of a library that has one adds it.
+CATCH_ALL: set[tuple[str, str]] = set()
 
 
 class State:
@@ -243,6 +247,11 @@ class Signals:
         if not self.main_has_ended and is_in_a_callback(frame):
             _thread.start_new_thread(_send_again, (number,))
             return
+        if not self.main_has_ended and is_caught(frame):
+            self._begin(number)
+            self._is_lost = True
+            _thread.start_new_thread(_send_again, (number,))
+            return
         self.end(number, frame)
 
     def end(self, number: int, frame: FrameType | None) -> None:
@@ -252,12 +261,7 @@ class Signals:
             SystemExit: This is what ends it.
 
         """
-        if self._is_lost:
-            self._is_lost = False
-        else:
-            state.set(number)
-            self.came_at = noticer.since or time.monotonic()
-            self._have_watched()
+        self._begin(number)
         if self.main_has_ended:
             return
         loop = _loop_that_runs(frame)
@@ -268,6 +272,15 @@ class Signals:
         self.interrupted = _current_task()
         self._listen()
         raise SystemExit(128 + number)
+
+    def _begin(self, number: int) -> None:
+        """Note the signal and have the budget begin, unless it comes again."""
+        if self._is_lost:
+            self._is_lost = False
+            return
+        state.set(number)
+        self.came_at = noticer.since or time.monotonic()
+        self._have_watched()
 
     def _have_watched(self) -> None:
         # In a thread, since it loads modules, and the main thread may be in the middle of that.
@@ -320,9 +333,17 @@ class Signals:
 
 def is_in_a_callback(frame: FrameType | None) -> bool:
     """Say whether the signal came in a callback of the agent's own, out of which no exception gets: of the collector, a reference, a fork."""
+    return _is_in(_CALLBACKS, frame)
+
+
+def is_caught(frame: FrameType | None) -> bool:
+    """Say whether the signal came in a function of `CATCH_ALL`."""
+    return bool(CATCH_ALL) and _is_in(CATCH_ALL, frame)
+
+
+def _is_in(places: set[tuple[str, str]], frame: FrameType | None) -> bool:
     while frame is not None:
-        place = frame.f_globals.get("__name__"), frame.f_code.co_name
-        if place in _CALLBACKS:
+        if (str(frame.f_globals.get("__name__")), frame.f_code.co_name) in places:
             return True
         frame = frame.f_back
     return False

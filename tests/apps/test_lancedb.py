@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# To let go of a synchronous connection is the only way to end it; an asynchronous one has a close().
+# To let go of a synchronous connection is the only way to end it, and it goes at once, with its table; an asynchronous one has a close().
 KINDS = """\
 import asyncio
 import atexit
 import gc
+import weakref
 import lancedb
 from lancedb import connect
 from lancedb.background_loop import LOOP
@@ -31,6 +32,10 @@ def dropped():
     c.create_table("t", rows)
     print(c.open_table("t").count_rows())
 dropped()
+def gone():
+    g = connect("g")
+    return [weakref.ref(one) for one in (g, g._conn, g.create_table("t", rows))]
+print([one() for one in gone()])
 async def main():
     d = await lancedb.connect_async("d")  # leak: not_closed lancedb.connection
     things = await d.create_table("t", rows)
@@ -83,6 +88,32 @@ for _ in range(5):
 works.wait()
 print("end of the main thread", flush=True)
 """
+
+# Calls that end in lancedb's loop while the main thread looks for lost tasks: their references move meanwhile.
+IN_FLIGHT = """\
+import gc, sys, threading
+import lancedb
+sys.setswitchinterval(1e-5)
+table = lancedb.connect("db").create_table("t", [{"id": n, "vector": [float(n), 1.0]} for n in range(200)])
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        table.search([1.0, 2.0]).limit(3).to_list()
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for _ in range(40):
+    gc.collect()
+stop.set()
+for thread in threads:
+    thread.join()
+del table
+"""
+
+
+def test_a_call_in_flight_is_no_lost_task(compare: Callable[..., Any]) -> None:
+    compare(IN_FLIGHT).check()
+
 
 WORKER = """\
 import threading

@@ -44,13 +44,6 @@ class Row:
         cells = [self.library, self.release, f"`{self.constructor}`", self.left, self.found, self.closed, self.remains, well]
         return f"| {' | '.join(cells)} |"
 
-    @classmethod
-    def from_line(cls, line: str) -> Row:
-        """Read such a line."""
-        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
-        problem = "" if cells[7] == "well" else cells[7].removeprefix("**fails**: ")
-        return cls(cells[0], cells[1], cells[2].strip("`"), *cells[3:7], problem=problem)
-
 
 class ProgramError(Exception):
     """A program did not end as it should."""
@@ -68,14 +61,20 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONWARNINGS": "ignore", "ANONYMIZED_TELEMETRY": "True", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
-def command(python: str, program: str, *arguments: str, report: Path | None = None) -> list[str]:
-    """Return what runs a program of `PROGRAMS`: under the agent if there is a report to write, else bare."""
-    front = ["-m", "leakagent", "--live", "0", "--report", f"json:{report}"] if report else []
+def command(python: str, program: str, *arguments: str, report: Path | None = None, kinds: str = "") -> list[str]:
+    """Return what runs a program of `PROGRAMS`: under the agent if there is a report to write, of more ``kinds`` too, else bare."""
+    front = ["-m", "leakagent", "--live", "0", "--report", f"{kinds}json:{report}"] if report else []
     return [python, *front, os.fspath(PROGRAMS / program), *arguments]
 
 
 def ran(
-    python: str, program: str, *arguments: str, folder: Path, agent: bool = True, status: int | None = 0
+    python: str,
+    program: str,
+    *arguments: str,
+    folder: Path,
+    agent: bool = True,
+    status: int | None = 0,
+    report_kinds: str = "",
 ) -> tuple[str, dict[str, Any]]:
     """Run a program to its end.
 
@@ -86,6 +85,7 @@ def ran(
         folder: Where it runs.
         agent: Run it under the agent, not bare.
         status: What it has to end with; None for any.
+        report_kinds: Reports besides the one that is returned, each with a comma: ``"text,"`` has it tell while it runs as well.
 
     Returns:
         What it printed, and the agent's report (empty without the agent).
@@ -98,7 +98,7 @@ def ran(
     if agent:
         report.unlink(missing_ok=True)
     done = subprocess.run(
-        command(python, program, *arguments, report=report if agent else None),
+        command(python, program, *arguments, report=report if agent else None, kinds=report_kinds),
         cwd=folder,
         env=environment(),
         capture_output=True,

@@ -117,6 +117,50 @@ def test_who_swallows_the_exception_is_ended_by_force(started: Callable[..., Sta
     assert 'app.py", line' in running.errors
 
 
+# As chromadb does up to 0.6: what comes up in the middle of its work is caught, and the work is left half done.
+CATCHES = (
+    HEAD
+    + """
+from leakagent.shutdown.signals import CATCH_ALL, state
+CATCH_ALL.add(("__main__", "work"))
+def work():
+    try:
+        print("ready")
+        # So that the signal has come again, and more than once.
+        for _ in range(10):
+            time.sleep(0.01)
+            while not ends or not state.number: time.sleep(0.01)
+        print("done")
+    except BaseException as error:
+        print("caught", error)
+"""
+)
+CATCHES_RUN = """
+try:
+    work()
+    while True: time.sleep(0.01)
+finally:
+    print("finally")
+"""
+
+
+def test_a_function_that_catches_all_is_waited_for(started: Callable[..., Started]) -> None:
+    running = started(CATCHES + "ends = True\n" + CATCHES_RUN)
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    assert running.end() == -signal.SIGTERM, running.errors
+    assert running.lines == ["ready", "done", "finally", "exit handler"]
+
+
+def test_a_function_that_catches_all_and_does_not_end(started: Callable[..., Started]) -> None:
+    running = started(CATCHES + "ends = False\n" + CATCHES_RUN, LEAKAGENT_BUDGET="1")
+    running.until("ready")
+    running.send(signal.SIGTERM)
+    assert running.end() == -signal.SIGTERM, running.errors
+    assert running.lines == ["ready"]
+    assert "took longer than 1 s and is cut off here" in running.errors
+
+
 @pytest.mark.parametrize("how", ["with", "dropped", "kept"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_has_not_begun_is_cancelled(how: str, number: int, started: Callable[..., Started]) -> None:

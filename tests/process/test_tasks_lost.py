@@ -292,3 +292,36 @@ asyncio.run(main())
     assert after.lines == ["11"], after
     assert sum(one["count"] for one in after.findings) == 10, after
     assert after.report["agent"]["disabled"] == []
+
+
+# As lancedb's background loop and what it waits for: references move in other threads while the proof goes on.
+IN_ANOTHER_THREAD = """
+import asyncio, gc, os, queue, sys, threading
+sys.setswitchinterval(1e-5)
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+work = queue.SimpleQueue()
+def native():
+    while True:
+        answer = work.get()
+        loop.call_soon_threadsafe(answer.set_result, 1)
+        del answer
+threading.Thread(target=native, daemon=True).start()
+async def call():
+    answer = loop.create_future()
+    work.put(answer)
+    return await answer
+def caller():
+    while True:
+        asyncio.run_coroutine_threadsafe(call(), loop).result()
+for _ in range(3):
+    threading.Thread(target=caller, daemon=True).start()
+for _ in range(100):
+    gc.collect()
+"""
+
+
+def test_tasks_that_end_in_another_thread_meanwhile(told: Callable[..., Any]) -> None:
+    after = told(IN_ANOTHER_THREAD)
+    assert after.ran.returncode == 0, after
+    assert "lost_task" not in [one["reason"] for one in after.findings], after

@@ -1,6 +1,6 @@
 """Writes into a directory until it is ended; with ``read`` it says what is there.
 
-python chroma_writes.py [read]
+python chroma_writes.py [read ROWS]
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ BATCH = 50
 
 client = chromadb.PersistentClient("db", settings=chromadb.Settings(anonymized_telemetry=False))
 things = client.get_or_create_collection("things", embedding_function=None)
-if sys.argv[1:] == ["read"]:
-    print(things.count(), len(set(things.get()["ids"])), BATCH)
+if sys.argv[1:2] == ["read"]:
+    found = set(things.get()["ids"])
+    print(things.count(), len(found), BATCH, len(set(map(str, range(int(sys.argv[2])))) - found))
     sys.exit()
 n = 0
 while True:

@@ -51,15 +51,32 @@ def connect_namespace() -> object:
     return db
 
 
+def connect_namespace_async() -> object:
+    # No coroutine; what it returns has no close(), like a synchronous one.
+    db = lancedb.connect_namespace_async("dir", {"root": path()})
+    asyncio.run(db.create_table("t", ROWS))
+    return db
+
+
+# Nothing is asked over the network before the first call.
+SERVER = {"uri": "db://nobody", "api_key": "key", "host_override": "http://127.0.0.1:9"}
+
+
 def remote() -> object:
-    # Nothing is asked over the network before the first call.
-    return lancedb.connect("db://nobody", api_key="key", host_override="http://127.0.0.1:9")
+    return lancedb.connect(**SERVER)
+
+
+def remote_async() -> object:
+    async def make() -> object:
+        return await lancedb.connect_async(**SERVER)
+
+    return asyncio.run(make())
 
 
 def core(db: object) -> object:
     """Return what can be closed of a connection, or None."""
     # A namespace's has the other name up to 0.34.
-    names = () if "Async" in type(db).__name__ else ("_conn", "_inner")
+    names = () if type(db).__name__ == "AsyncConnection" else ("_conn", "_inner")
     inner = next((vars(db)[name] for name in names if name in vars(db)), db)
     return inner if "Async" in type(inner).__name__ else None
 
@@ -77,8 +94,8 @@ def found_now() -> int:
 
 def main() -> None:
     kept = []
-    for make in (connect, connect_async, connect_namespace, remote):
-        if make is connect_namespace and not hasattr(lancedb, "connect_namespace"):
+    for make in (connect, connect_async, connect_namespace, connect_namespace_async, remote, remote_async):
+        if "namespace" in make.__name__ and not hasattr(lancedb, make.__name__):
             continue
         for how in ("closed", "dropped", "left open"):
             before = found_now()

@@ -1,6 +1,6 @@
 """Writes into a directory until it is ended; with ``read`` it says what is there.
 
-python lance_writes.py [read]
+python lance_writes.py [read ROWS]
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ def rows(n: int) -> list[dict]:
 
 
 db = lancedb.connect("db")
-if sys.argv[1:] == ["read"]:
+if sys.argv[1:2] == ["read"]:
     table = db.open_table("t")
     count = table.count_rows()
     # `to_arrow` of 0.19 returns ten rows.
     found = table.search().select(["id"]).limit(count + 1).to_arrow()
-    print(count, len(set(found["id"].to_pylist())), BATCH)
+    ids = set(found["id"].to_pylist())
+    print(count, len(ids), BATCH, len(set(range(int(sys.argv[2]))) - ids))
     sys.exit()
 table = db.create_table("t", rows(0))
 n = BATCH

@@ -7,6 +7,7 @@ Prints one JSON line for each row.  Streamlit keeps the state of a closed sessio
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import re
@@ -25,6 +26,12 @@ APP = """\
 import itertools, time
 import chromadb
 import streamlit as st
+from chromadb.config import System
+if System.stop.__name__ == "stop":
+    def counted(system, stop=System.stop):
+        print("STOPPED", id(system), flush=True)
+        stop(system)
+    System.stop = counted
 settings = chromadb.Settings(anonymized_telemetry=False)
 def make(name):
     return chromadb.PersistentClient(f"{name}-{time.time_ns()}", settings=settings)
@@ -35,6 +42,7 @@ def shared():
 if "client" not in st.session_state:
     st.session_state.client = chromadb.PersistentClient(f"session-{time.time_ns()}", settings=settings)  # session
 rerun = chromadb.PersistentClient(f"rerun-{time.time_ns()}", settings=settings)  # rerun
+same = chromadb.PersistentClient("same", settings=chromadb.Settings(anonymized_telemetry=False))  # same
 things = shared().get_or_create_collection("things", embedding_function=None)
 things.upsert(ids=["1"], embeddings=[[1.0, 2.0]])
 print("RAN", flush=True)
@@ -53,6 +61,9 @@ sys.exit(main())
 
 DEADLINE = 240.0
 
+#: More than `leakagent.instrumentation.chroma_looks.MANY`.
+RERUNS = 12
+
 
 class App:
     """The server, and what it has printed."""
@@ -64,7 +75,7 @@ class App:
         folder.mkdir(parents=True)
         (folder / "app.py").write_text(APP, encoding="utf-8")
         (folder / "start.py").write_text(START, encoding="utf-8")
-        self.folder = folder
+        self.folder, self.python = folder, python
         server = ["run", "app.py", f"--server.port={self.port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none"]
         quiet = ["--server.headless=true", "--browser.gatherUsageStats=false"]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LEAKAGENT", "_LEAKAGENT"))}
@@ -110,9 +121,15 @@ class App:
         opened.send(message.SerializeToString(), opcode=websocket.ABNF.OPCODE_BINARY)
         self.until(lambda: self.log.count("RAN") > before, "the script has run")
 
-    def told(self, word: str) -> bool:
+    def told(self, word: str, how: str = "not closed") -> bool:
         """Say whether the client of a line was told while the app runs."""
-        return bool(re.search(rf"leakagent: chroma client not closed\n.*app\.py:{line_of(word)} ", self.log))
+        return bool(re.search(rf"leakagent: chroma client {how}\n.*app\.py:{line_of(word)} ", self.log))
+
+    @property
+    def counts_users(self) -> bool:
+        """Whether its chromadb counts the users of a System (1.5.2 and newer): before, one more client of a directory costs nothing."""
+        code = "from chromadb.api.shared_system_client import SharedSystemClient as S; print(hasattr(S, '_release_system'))"
+        return subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "True"
 
 
 def line_of(word: str) -> int:
@@ -131,9 +148,11 @@ def main() -> None:
         try:
             first = app.session()
             # The first run's variables stay: st.cache_resource refers to its function.
-            for _ in range(3):
+            for _ in range(RERUNS):
                 app.rerun(first)
             app.until(lambda app=app: app.told("rerun"), "the client of the rerun before is told")
+            if app.counts_users:
+                app.until(lambda app=app: app.told("same", "keeps growing"), "the users of one System keep growing")
             first.close()
             # The state of a session that is over goes when another one is over.
             second = app.session()
@@ -149,22 +168,33 @@ def main() -> None:
         finally:
             if app.process.poll() is None:
                 os.killpg(app.process.pid, signal.SIGKILL)
-        mine = {one["site"]["line"]: one for one in report["findings"] if one["kind"] == "chromadb.client"}
-        lines = {word: line_of(word) for word in ("shared", "session", "rerun")}
+        mine = {one["site"]["line"]: one for one in report["findings"] if one["reason"] == "not_closed"}
+        lines = {word: line_of(word) for word in ("shared", "session", "rerun", "same")}
+        stopped = collections.Counter(re.findall(r"^STOPPED (\d+)$", app.log, re.MULTILINE))
+        # Of each session and each run one, the shared one, and that of all reruns.
+        systems = 3 + (1 + RERUNS + 2) + 2
+        # Besides the report that the agent ends with.
+        after = [
+            line
+            for line in app.log.partition("Stopping...")[2].partition("\nleakagent: ")[0].splitlines()
+            if line.strip() and not line.startswith("STOPPED ")
+        ]
         problems = [
             f"status {status}" if status else "",
             "the shared client was told while it is used" if early else "",
             f"told lines {sorted(mine)}" if set(mine) != set(lines.values()) else "",
             f"not closed: {mine}" if any(one["action"] != "closed" for one in mine.values()) else "",
             "a traceback" if "Traceback" in app.log else "",
-            "talks after Stopping" if "RAN" in app.log.partition("Stopping")[2] else "",
+            f"stopped {stopped}" if sorted(stopped.values()) != [1] * systems else "",
+            f"talks after Stopping: {after}" if after else "",
         ]
         count = sum(one["count"] for one in mine.values())
+        users = ", and the users of one System, which grow" if app.counts_users else ""
         where = "a client per session, per rerun, in st.cache_resource"
         row(
             where,
             signum.name,
-            f"{count} with the script's lines, two of them while it runs",
+            f"{count} with the script's lines, while it runs those of closed sessions and of reruns{users}",
             "by leakagent",
             "nothing",
             "; ".join(filter(None, problems)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 import weakref
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leakagent.detect import lost
 from leakagent.detect.lost import is_lost
 
 
@@ -60,6 +62,33 @@ def test_one_reference_from_outside_is_enough(holder: str) -> None:
 
 def test_a_search_that_stops_early_calls_it_alive() -> None:
     assert not asked(cycle(50), limit=20)
+
+
+def test_a_task_that_ends_in_the_middle_of_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A loop in another thread does that: the proof runs in Python, and other threads get their turns.
+    async def wait(future: asyncio.Future[int]) -> int:
+        return await future
+
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    task = loop.create_task(wait(future))
+    loop.run_until_complete(asyncio.sleep(0))
+    box, ends = [task], [future]
+    del task, future
+    original = lost.leading_to_first
+
+    def then_it_ends(arrows: list[list[int]]) -> set[int]:
+        group = original(arrows)
+        while ends:
+            ends.pop().set_result(1)
+            loop.run_until_complete(asyncio.sleep(0))
+        return group
+
+    monkeypatch.setattr(lost, "leading_to_first", then_it_ends)
+    try:
+        assert not is_lost(box)
+    finally:
+        loop.close()
 
 
 NUMBERS = st.integers(0, 6)
