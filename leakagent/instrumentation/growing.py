@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import islice
 
 from leakagent.core.records import LIVE, PROCESS, SUBPROCESS, TASK, THREAD, Record
 from leakagent.detect.growth import Series
@@ -127,14 +128,14 @@ class Growing:
 
     def _tasks(self) -> Iterable[tuple[str, CodeType | None, int, float]]:
         tasks = self._parts.get("asyncio")
-        noted = [] if tasks is None else tasks.table.noted()
-        step = len(noted) // MOST + 1
-        for entry in noted[::step]:
-            task = entry()
+        if tasks is None:
+            return
+        step = tasks.table.size() // MOST + 1
+        for known, code, lasti, created in islice(tasks.table.sites(), 0, None, step):
+            task = known()
             if task is not None and not task.done():
-                code, lasti = entry.site
                 for _ in range(step):
-                    yield TASK, code, lasti, entry.created
+                    yield TASK, code, lasti, created
 
     def _records(self) -> Iterable[tuple[str, CodeType | None, int, float]]:
         workers = {id(thread) for thread in interpreter.worker_threads()}

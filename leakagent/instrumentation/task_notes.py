@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: In place of code, as long as nobody has said where a task was created.
+NOWHERE: Any = ()
+
 #: Written in C: they have no code object.
 _UVLOOP_HELPERS = {"Loop.shutdown_asyncgens", "Loop.shutdown_default_executor"}
 
 
 class TaskEntry(weakref.ref):  # type: ignore[type-arg]
-    """The note of a task: a weak reference that knows where and when it was created."""
+    """The note of a task as an object, for those who keep it: a weak reference that knows where and when it was created.
+
+    Of most tasks there is none, but what `leakagent.instrumentation.task_table` notes.
+    """
 
     __slots__ = ("created", "lasti", "marks", "place")
 
@@ -68,9 +74,7 @@ class TaskEntry(weakref.ref):  # type: ignore[type-arg]
     @property
     def site(self) -> tuple[CodeType | None, int]:
         """Code and offset of its creation."""
-        if isinstance(self.place, list):
-            return self.place[0] if self.place else (None, 0)
-        return self.place, self.lasti
+        return site_of(self.place, self.lasti)
 
     @property
     def lost(self) -> bool:
@@ -93,6 +97,13 @@ class TaskEntry(weakref.ref):  # type: ignore[type-arg]
     def _mark(self, mark: str, value: bool) -> None:  # noqa: FBT001
         marks = set(self.marks or ()) - {mark}
         self.marks = frozenset(marks | {mark} if value else marks)
+
+
+def site_of(place: Any, lasti: int) -> tuple[CodeType | None, int]:  # noqa: ANN401 - code or a stack
+    """Return code and offset of what is noted of a creation."""
+    if isinstance(place, list):
+        return place[0] if place else (None, 0)
+    return (None, 0) if place is NOWHERE else (place, lasti)
 
 
 _PLACE = TaskEntry.__dict__["place"]
@@ -125,6 +136,11 @@ def without_site(task: Any, entry: TaskEntry | None = None) -> TaskEntry:  # noq
     entry.place = code_of(interpreter.coroutine_of(task))
     entry.lasti = BEFORE_THE_CODE
     return entry
+
+
+def first_line(task: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a task
+    """Return what `leakagent.instrumentation.task_table` notes of a task whose creation nobody saw."""
+    return weakref.ref(task), code_of(interpreter.coroutine_of(task)), BEFORE_THE_CODE, time.monotonic()
 
 
 def code_of(coro: object) -> CodeType | None:
