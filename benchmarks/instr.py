@@ -6,10 +6,14 @@ With ``--gate`` it ends with status 1 and a line for each target that is missed 
 pair of bare runs that are further apart than `NOISE`.
 
 Time can't decide a question of a few per cent on a shared machine; instructions can, but for the garbage collector, whose turns move
-with every allocation.  Each workload is run with two numbers of tasks, and the difference is divided: start-up drops out.  The bare
-program is run twice, first and last: how far these two are apart is the noise, and nothing inside of it is a difference.
+with every allocation.  Only the tasks are counted (`block.c`), after `WARM` of them.  The bare program is run twice, first and last: how far
+these two are apart is the noise, and nothing inside of it is a difference.
 
-A tool that sees nothing costs nothing, so for leakagent the number of tasks in its report is checked against the number made.
+What leakagent does by the clock and not by the task (its thread looks for what makes no progress, some times a minute) would be counted
+fifty times as often as it happens, since a program takes that much longer here: it is told to do it once an hour, and
+to write no report, whose timeline is made by the clock as well.
+
+A tool that sees nothing costs nothing, so for leakagent the number of tasks that it has seen is checked against the number made.
 """
 
 from __future__ import annotations
@@ -26,8 +30,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Tasks of the short run; the long one has so many more as ``--tasks`` says.
-FEW = 1_024
+#: Tasks that are made before any is counted, and those that are counted.
+WARM = 1_024
 TASKS = 8_192
 
 #: The most that leakagent may cost, over the bare program: on Python 3.14 and newer asyncio has no registry that could be replaced.
@@ -37,20 +41,33 @@ TARGETS = {"3.10": 1.05, "3.11": 1.05, "3.12": 1.05, "3.13": 1.05, "3.14": 1.08,
 NOISE = 0.01
 
 PROGRAM = """\
-import asyncio, gc, sys
+import asyncio, ctypes, gc, os, sys
 {prelude}
+block = ctypes.CDLL(os.environ["BENCH_BLOCK"])
 async def nothing(): pass
 
 async def main():
     loop = asyncio.get_running_loop()
 {setup}
-    # One full collection of what was imported costs as much as hundreds of tasks, and comes or does not come in the longer run.
-    gc.collect()
-    gc.freeze()
-    for _ in range(int(sys.argv[1]) // 256):
+    for turn in range({warm} // 256 + int(sys.argv[1]) // 256):
+        if turn == {warm} // 256:
+            # One full collection of what was imported costs as much as hundreds of tasks, and comes or does not come.
+            gc.collect()
+            gc.freeze()
+            block.begin()
 {body}
+    block.end()
 
 {run}
+{after}
+"""
+
+#: What follows under leakagent: the number of tasks that it has seen.
+SEEN = """\
+from leakagent import agent
+registry = agent.current().registry
+registry.settle()
+with open(sys.argv[2], "w") as file: print(registry.count("asyncio.task").created, file=file)
 """
 
 #: Workload -> what makes 256 tasks and waits for them.
@@ -98,44 +115,58 @@ class Bench:
     """Runs programs of one interpreter under callgrind."""
 
     def __init__(self, python: str, folder: Path, tasks: int = TASKS, *, installed: bool = False) -> None:
-        """Put programs and reports into ``folder``; ``tasks`` is what two runs differ in; with ``installed`` not of this checkout."""
+        """Put programs and reports into ``folder``, and count so many ``tasks``; with ``installed`` not of this checkout."""
         self.paths = {} if installed else {"PYTHONPATH": str(ROOT)}
-        self.many = FEW + tasks
+        self.tasks = tasks
         self.python = python
         self.folder = folder
+        self.block = folder / "block.so"
+        source = Path(__file__).resolve().parent / "block.c"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", self.block, source], check=True)
 
     def cost(self, workload: str, variant: str) -> dict[str, object]:
         """Return instructions per task, and for leakagent whether it saw all of them."""
         program = self._program(workload, variant)
-        few, many = (self._run(program, variant, tasks) for tasks in (FEW, self.many))
-        if few is None or many is None:
+        counted = self._run(program, variant)
+        if counted is None:
             return {"workload": workload, "variant": variant, "value": None, "unit": "instructions"}
         row: dict[str, object] = {"workload": workload, "variant": variant, "unit": "instructions"}
-        row["value"] = (many - few) / (self.many - FEW)
+        row["value"] = counted / self.tasks
         if variant.startswith("leakagent"):
-            report = json.loads((self.folder / f"{program.stem}-{self.many}.json").read_text(encoding="utf-8"))
-            row["coverage"] = report["totals"]["asyncio.task"]["created"] / (self.many + 1)  # the main task is one more
+            seen = int((self.folder / f"{program.stem}.seen").read_text(encoding="utf-8"))
+            row["coverage"] = seen / (WARM + self.tasks + 1)  # the main task is one more
         return row
 
     def _program(self, workload: str, variant: str) -> Path:
         body = "".join(f"        {line}\n" for line in WORKLOADS[workload].splitlines())
+        after = SEEN if variant.startswith("leakagent") else ""
         run = "import uvloop; uvloop.run(main())" if workload.startswith("uvloop") else "asyncio.run(main())"
         number = [*WORKLOADS].index(workload), [*VARIANTS].index(variant)
         path = self.folder / "program-{}-{}.py".format(*number)
         path.write_text(
-            PROGRAM.format(prelude=VARIANTS[variant], setup=SETUP.get(workload, ""), body=body, run=run), encoding="utf-8"
+            PROGRAM.format(prelude=VARIANTS[variant], setup=SETUP.get(workload, ""), warm=WARM, body=body, run=run, after=after),
+            encoding="utf-8",
         )
         return path
 
-    def _run(self, program: Path, variant: str, tasks: int) -> int | None:
-        environment = {**os.environ, "PYTHONHASHSEED": "0", **self.paths}
+    def _run(self, program: Path, variant: str) -> int | None:
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "BENCH_BLOCK": str(self.block), **self.paths}
         command = [self.python]
         if variant.startswith("leakagent"):
             level = "count" if variant.endswith("count") else "site"
-            report = self.folder / f"{program.stem}-{tasks}.json"
-            command += ["-m", "leakagent", "--level", level, "--report", f"json:{report}"]
+            environment["LEAKAGENT_STALLED_AFTER"] = "3600"
+            command += ["-m", "leakagent", "--level", level, "--report", "off"]
         ran = subprocess.run(
-            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command, program, str(tasks)],
+            [
+                "valgrind",
+                "--tool=callgrind",
+                "--instr-atstart=no",
+                "--callgrind-out-file=/dev/null",
+                *command,
+                program,
+                str(self.tasks),
+                program.with_suffix(".seen"),
+            ],
             env=environment,
             capture_output=True,
             text=True,
@@ -210,7 +241,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What a task costs, in instructions.")
     parser.add_argument("--python", action="append", help="an interpreter that has the packages; may be given several times")
     parser.add_argument("--json", type=Path, help="where the figures are written")
-    parser.add_argument("--tasks", type=int, default=TASKS, help="how many tasks two runs differ in, a multiple of 256")
+    parser.add_argument("--tasks", type=int, default=TASKS, help="how many tasks are counted, a multiple of 256")
     parser.add_argument("--variant", action="append", choices=[*VARIANTS], help="all by default; may be given several times")
     parser.add_argument(
         "--installed", action="store_true", help="measure the leakagent of the interpreter, not the one beside this file"

@@ -131,9 +131,7 @@ class Stalls:
         stalls: list[Stall] = []
         notes: dict[int, _Note] = {}
         deadline = time.perf_counter() + LOOK_SECONDS
-        for entry in reversed(tasks.entries()):
-            if len(notes) >= MOST_TASKS:
-                break
+        for entry in tasks.oldest(MOST_TASKS):
             note = self._notes.get(id(entry)) or _Note(entry)
             if _has_moved(note):
                 continue
