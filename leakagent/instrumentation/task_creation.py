@@ -187,6 +187,7 @@ class Creation:
         try:
             if last is task:
                 self.table.add(task)
+                self.table.drain_rest()
             else:
                 self.table.born.append(last)
                 self.table.drain()

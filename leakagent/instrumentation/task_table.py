@@ -182,6 +182,11 @@ class TaskTable:
             if task is not None:
                 self.add(task)
 
+    def drain_rest(self) -> None:
+        """Note the tasks whose creators don't come for them: made in the middle of another's creation, past all known functions."""
+        if len(self.born) > len(FLOOR):
+            self.drain()
+
     def being_born(self) -> list[Any]:
         """Return the tasks that asyncio has registered and whose creators have not noted them yet."""
         return [task for task in [*self.born] if task is not None]
@@ -198,6 +203,7 @@ class TaskTable:
 
     def sweep(self) -> None:
         """Let go of notes about finished tasks: the young ones, and a part of the old ones."""
+        self.drain_rest()
         finished = self._sweep_young() + self.sweep_block()
         # Twice as many as were left: the work per task stays constant.
         self.limit = max(SWEEP_AT, 2 * len(self.young))

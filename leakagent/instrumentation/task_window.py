@@ -190,6 +190,7 @@ class Window:
         if generation == 1 and is_incremental():
             generation = 2
         table = self.table
+        table.drain_rest()
         if generation == 0:
             # Lost tasks stay lost: the frequent young collections leave it to the next one to look for them.
             tasks = table.new_tasks()
