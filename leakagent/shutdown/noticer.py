@@ -110,6 +110,7 @@ class Noticer(Watcher):
             self._budget = budget
             self.looks = [lambda: None]
             self.enable(0)
+            _make_room()
 
     def needed(self) -> None:
         """Start the thread, if the descriptor is free; only the main thread can."""
@@ -223,6 +224,19 @@ class Noticer(Watcher):
                 os.close(descriptor)
             except OSError:  # the program was first
                 pass
+
+
+def _make_room() -> None:
+    """Have the kernel make its table of descriptors as long as the numbers that are taken later need it.
+
+    Linux makes it longer in microseconds while a process has one thread, and in ten milliseconds when it has several
+    (``expand_fdtable`` in ``fs/file.c`` waits for all processors); it is never made shorter.
+    """
+    try:
+        for descriptor in os.pipe():
+            os.close(_moved_up(descriptor))
+    except OSError:  # none is left now; `Noticer.needed` tries again
+        pass
 
 
 def _moved_up(descriptor: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -41,6 +43,24 @@ def test_it_takes_the_highest_numbers_and_gives_them_back(noticer: Noticer) -> N
     assert wakeup() == -1
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(taken)
+
+
+def test_the_table_of_descriptors_is_long_enough_before_there_are_threads() -> None:
+    code = """if True:
+        from leakagent.shutdown.noticer import Noticer
+
+        def size():
+            return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("FDSize"))
+
+        noticer = Noticer()
+        noticer.offer(5)
+        before = size()
+        noticer.needed()
+        assert before == size() >= 256, (before, size())
+        noticer.end()
+        """
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_who_has_it_keeps_it(noticer: Noticer) -> None:
