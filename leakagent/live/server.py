@@ -84,8 +84,9 @@ class Live(Watcher):
             self._close()
 
     def _serve(self, turn: Turn) -> None:
-        if not self._bind():
-            return
+        with self.gate:
+            if not self._bind():
+                return
         while self._turn is turn and self.part not in guard.disabled:
             try:
                 self._client = client = self._socket.accept()
@@ -96,7 +97,8 @@ class Live(Watcher):
             begin = time.monotonic()
             try:
                 if client.uid == os.getuid() and self._turn is turn:
-                    self._look()
+                    with self.gate:
+                        self._look()
             finally:
                 self._client = None
                 client.close()
@@ -161,7 +163,7 @@ class Live(Watcher):
                 waiting.shut_down()
 
     def forked(self) -> None:
-        """Forget the parent's thread in a child; its socket was closed before the fork, unless that took too long."""
+        """Forget the parent's thread in a child, and close the copy of its socket."""
         super().forked()
         for inherited in (self._client, self._socket):
             if inherited is not None:

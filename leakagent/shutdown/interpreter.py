@@ -402,6 +402,9 @@ call: Any = getattr(_operator, "call", _weakref.ref.__call__)
 #: `exception_of` for tasks of asyncio's own, faster; None for one that has not failed.
 task_exception = _operator.attrgetter("_exception")
 
+#: Whether a fork warns in a process of more than one thread, as the kernel counts them.
+FORK_COUNTS_THREADS = sys.version_info >= (3, 12)
+
 #: The attribute that says whether one of asyncio's own tasks is done, and what it is before.
 STATE, PENDING = "_state", "PENDING"
 
