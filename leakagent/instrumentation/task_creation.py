@@ -64,7 +64,7 @@ class Creation:
         self.table = table
         self.level = level
         # A method in C, which knows no frame, costs less than a frame.
-        looks: dict[str, Callable[[int], Any]] = {"count": {1: _Seen(None)}.__getitem__, "stack": self._stack}
+        looks: dict[str, Callable[[int], Any]] = {"count": dict.fromkeys((1, 2), _Seen(None)).__getitem__, "stack": self._stack}
         self.look = looks.get(level, interpreter.frame_of)
         self.plain: object = None
         self.original: Any = None

@@ -495,7 +495,7 @@ def _group_with_any_checked(original: Any, tasks: Any, creation: Creation) -> An
 
 
 def _ensure_future(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
-    table, frame_of, now = creation.table, interpreter.frame_of, time.monotonic
+    table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend, slot = table.young, table.young.extend, table.slot
     append, pop, add = table.born.append, table.born.pop, table.add
     gather, coroutine = tasks.gather.__code__, interpreter.coroutine_type()
@@ -534,14 +534,14 @@ def _ensure_future(original: Any, tasks: Any, creation: Creation) -> Any:  # noq
         slot["add"] = add
         try:
             last = pop()
-            frame = frame.f_back
-            code = frame.f_code
+            seen = look(2)
+            code = seen.f_code
             if last is task and code is creation.own:
-                extend((ref(task), code, frame.f_lasti, now()))
+                extend((ref(task), code, seen.f_lasti, now()))
                 if len(young) > table.limit:
                     table.sweep_soon()
             else:
-                creation.sort_out(task, frame, last)
+                creation.sort_out(task, frame.f_back, last)
         except BaseException as error:
             creation.interrupted(task, frame_of(1), error)
             raise
@@ -551,7 +551,7 @@ def _ensure_future(original: Any, tasks: Any, creation: Creation) -> Any:  # noq
 
 
 def _ensure_future_unregistered(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
-    table, frame_of, now = creation.table, interpreter.frame_of, time.monotonic
+    table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend = table.young, table.young.extend
     gather, coroutine = tasks.gather.__code__, interpreter.coroutine_type()
 
@@ -585,14 +585,14 @@ def _ensure_future_unregistered(original: Any, tasks: Any, creation: Creation) -
             if isinstance(error, RuntimeError):
                 coro.close()
             raise
-        frame = frame.f_back
-        code = frame.f_code
+        seen = look(2)
+        code = seen.f_code
         if code is creation.own:
-            extend((ref(task), code, frame.f_lasti, now()))
+            extend((ref(task), code, seen.f_lasti, now()))
             if len(young) > table.limit:
                 table.sweep_soon()
         else:
-            creation.note(task, frame)
+            creation.note(task, frame.f_back)
         return task
 
     return ensure_future
@@ -634,11 +634,12 @@ def _method_with_name(original: Any, tasks: Any, creation: Creation) -> Any:  # 
                 del task._source_traceback[-1]
             seen: Any = look(1)
             code = seen.f_code
-            while code is creation.first or code is creation.second or code is creation.third:
-                if seen.f_back is None:
-                    break
-                seen = seen.f_back
-                code = seen.f_code
+            if code is not creation.own:
+                while code is creation.first or code is creation.second or code is creation.third:
+                    if seen.f_back is None:
+                        break
+                    seen = seen.f_back
+                    code = seen.f_code
             if last is task and code is creation.own:
                 extend((ref(task), code, seen.f_lasti, now()))
                 if len(young) > table.limit:
@@ -692,11 +693,12 @@ def _method_with_context(original: Any, tasks: Any, creation: Creation) -> Any: 
                 del task._source_traceback[-1]
             seen: Any = look(1)
             code = seen.f_code
-            while code is creation.first or code is creation.second or code is creation.third:
-                if seen.f_back is None:
-                    break
-                seen = seen.f_back
-                code = seen.f_code
+            if code is not creation.own:
+                while code is creation.first or code is creation.second or code is creation.third:
+                    if seen.f_back is None:
+                        break
+                    seen = seen.f_back
+                    code = seen.f_code
             if last is task and code is creation.own:
                 extend((ref(task), code, seen.f_lasti, now()))
                 if len(young) > table.limit:
@@ -734,11 +736,12 @@ def _method_with_any(original: Any, tasks: Any, creation: Creation) -> Any:  # n
                 del task._source_traceback[-1]
         seen: Any = look(1)
         code = seen.f_code
-        while code is creation.first or code is creation.second or code is creation.third:
-            if seen.f_back is None:
-                break
-            seen = seen.f_back
-            code = seen.f_code
+        if code is not creation.own:
+            while code is creation.first or code is creation.second or code is creation.third:
+                if seen.f_back is None:
+                    break
+                seen = seen.f_back
+                code = seen.f_code
         if code is creation.own and not task.done():
             extend((ref(task), code, seen.f_lasti, now()))
             if len(young) > table.limit:

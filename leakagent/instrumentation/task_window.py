@@ -280,5 +280,5 @@ def suspects(words: list[Any]) -> list[int]:
     return [
         number
         for number, count in enumerate(map(sys.getrefcount, tasks))
-        if count <= FEW and sys.getrefcount(interpreter.waiter_of(tasks[number])) <= PROOF_LIMIT
+        if count <= FEW and sys.getrefcount(getattr(tasks[number], interpreter.WAITER, None)) <= PROOF_LIMIT
     ]

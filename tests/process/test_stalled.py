@@ -540,7 +540,9 @@ asyncio.run(main())
 """
 
 
-def test_those_that_wait_on_purpose_keep_no_other_from_being_read(watched: Callable[..., Watched], until: Callable[..., None]) -> None:
+def test_those_that_wait_on_purpose_keep_no_other_from_being_read(
+    watched: Callable[..., Watched], until: Callable[..., None]
+) -> None:
     """A look has time for a few: the next one begins with those that have not had their turn."""
     run = watched(FAIR)
     until(lambda: f"app.py:{run.line('the newest')} main" in run.stderr, "the newest task has had its turn")
