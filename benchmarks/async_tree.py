@@ -64,7 +64,7 @@ def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
             seen, notes = {}, {}
             for name, variant in chosen((BARE, AGENT, "set and done callback", _OTEL, AGAIN), gate=options.gate).items():
                 text = PROGRAM.format(path=str(path), levels=LEVELS, tree=tree, arguments=arguments)
-                value, report = runs.per_turn(variant, runs.program(variant, text), TURNS)
+                value, report = runs.per_turn(variant, runs.program(variant, text), TURNS, main_thread=True)
                 samples[name] = [value]
                 if report:
                     seen[name] = report["totals"]["asyncio.task"]["created"] / _tasks()

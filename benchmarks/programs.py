@@ -194,7 +194,7 @@ class Runs:
         return Ran(figures, usage.ru_utime + usage.ru_stime, wall, seen, problem)
 
     def instructions(
-        self, variant: Variant, command: Sequence[str | Path], *, block: bool = False
+        self, variant: Variant, command: Sequence[str | Path], *, block: bool = False, main_thread: bool = False
     ) -> tuple[int | None, dict[str, Any]]:
         """Run a command of the interpreter under callgrind; return its instructions and leakagent's report.
 
@@ -202,10 +202,18 @@ class Runs:
             variant: The tool.
             command: Arguments of the interpreter.
             block: Count only from ``block.begin()`` to ``block.end()`` of the program (`BLOCK`).
+            main_thread: Count only the main thread.  What a thread does once in a second, it does a hundred times as often for each turn of
+                a program that callgrind makes a hundred times slower.
 
         """
         environment, report = self.environment(variant)
-        options = [f"--instr-atstart={'no' if block else 'yes'}", "--callgrind-out-file=/dev/null"]
+        output = self.folder / f"callgrind-{self._number}"
+        options = [
+            f"--instr-atstart={'no' if block else 'yes'}",
+            f"--callgrind-out-file={output if main_thread else '/dev/null'}",
+        ]
+        if main_thread:
+            options.append("--separate-threads=yes")
         if block:
             environment["BENCH_BLOCK"] = str(self._library())
         ran = subprocess.run(
@@ -217,13 +225,18 @@ class Runs:
             check=False,
             timeout=LIMIT,
         )
-        found = re.search(r"Collected : (\d+)", ran.stderr)
+        if main_thread and ran.returncode == 0:
+            found = re.search(r"^totals: (\d+)", Path(f"{output}-01").read_text(encoding="utf-8"), re.MULTILINE)
+        else:
+            found = re.search(r"Collected : (\d+)", ran.stderr)
         seen = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
         return (int(found[1]) if found and ran.returncode == 0 else None), seen
 
-    def per_turn(self, variant: Variant, path: Path, turns: int, *words: str) -> tuple[float | None, dict[str, Any]]:
+    def per_turn(
+        self, variant: Variant, path: Path, turns: int, *words: str, main_thread: bool = False
+    ) -> tuple[float | None, dict[str, Any]]:
         """Return instructions for each turn of a program that makes as many as its first argument says, in a block."""
-        found, report = self.instructions(variant, [path, str(turns), *words], block=True)
+        found, report = self.instructions(variant, [path, str(turns), *words], block=True, main_thread=main_thread)
         return (None if found is None else found / turns), report
 
     def _library(self) -> Path:

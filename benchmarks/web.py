@@ -2,9 +2,11 @@
 
     python benchmarks/web.py [--rounds N] [--gate] [--json FILE]
 
-`plain` answers at once, `fan` starts three tasks for each request. Instructions are those of server and client in one process, 400 requests after
-100 that are not counted (callgrind). CPU time is the server's per request, under wrk (one thread, eight connections, three seconds), in alternated rounds;
-`req/s` and `p99` are wrk's. `saw` is the number of tasks in leakagent's report over the number made.
+`plain` answers at once, `fan` starts three tasks for each request. Instructions are those of server and client in one thread, 400 requests after
+100 that are not counted (callgrind); what leakagent's own threads do has a row of its own, since it depends on the time and not on the requests: the
+instructions of a second in which the server has nothing to do, less those of the bare one. CPU time is the server's per request, under wrk (one
+thread, eight connections, three seconds), in alternated rounds; `req/s` and `p99` are wrk's. `saw` is the number of tasks in leakagent's report over
+the number made.
 """
 
 from __future__ import annotations
@@ -19,13 +21,12 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING
 
-from paired import AGAIN, AGENT, BARE, compare
+from paired import AGAIN, AGENT, BARE, Row, compare
 from programs import BLOCK, VARIANTS, Ran, Runs, alternate, chosen, main, rows_of
 
 if TYPE_CHECKING:
     import argparse
 
-    from paired import Row
     from programs import Variant
 
 APP = """\
@@ -78,13 +79,14 @@ async def main():
     reader, writer = await asyncio.open_connection("127.0.0.1", server.servers[0].sockets[0].getsockname()[1])
     async def ask(times):
         for _ in range(times):
-            writer.write(f"GET /{sys.argv[2]} HTTP/1.1\\r\\nHost: bench\\r\\n\\r\\n".encode())
+            writer.write(f"GET /{sys.argv[2].replace('idle', 'plain')} HTTP/1.1\\r\\nHost: bench\\r\\n\\r\\n".encode())
             head = await reader.readuntil(b"\\r\\n\\r\\n")
             await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
     await ask(100)
     gc.collect()
     block.begin()
-    await ask(int(sys.argv[1]))
+    if sys.argv[2] == "idle": await asyncio.sleep(int(sys.argv[1]))
+    else: await ask(int(sys.argv[1]))
     block.end()
     writer.close()
     server.should_exit = True
@@ -98,6 +100,7 @@ PATHS = {"plain": 1, "fan": 4}
 
 WRK = ("-t1", "-c8", "-d3s", "--latency")
 REQUESTS = 400
+IDLE_SECONDS = 30
 LIMIT = 60.0
 
 
@@ -159,11 +162,16 @@ def measure(runs: Runs, options: argparse.Namespace) -> list[Row]:
         samples: dict[str, list[float | None]] = {}
         seen = {}
         for name, variant in chosen(counted, gate=options.gate).items():
-            value, report = runs.per_turn(variant, runs.program(variant, ALONE), REQUESTS, path)
+            value, report = runs.per_turn(variant, runs.program(variant, ALONE), REQUESTS, path, main_thread=True)
             samples[name] = [value]
             if report:
                 seen[name] = min(1.0, report["totals"]["asyncio.task"]["created"] / ((100 + REQUESTS) * tasks))
         rows += compare(f"{path}, instructions", "instructions", samples, coverage=seen)
+    bare, agent = (
+        runs.per_turn(VARIANTS[name], runs.program(VARIANTS[name], ALONE), IDLE_SECONDS, "idle")[0] for name in (BARE, AGENT)
+    )
+    more = None if bare is None or agent is None else agent - bare
+    rows.append(Row("idle: instructions more in a second", AGENT, more, "instructions"))
     return rows if options.gate else rows + under_wrk(runs, options.rounds)
 
 
