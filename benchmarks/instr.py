@@ -1,6 +1,10 @@
 """What a task costs, in instructions (callgrind): without an agent, under leakagent, and under other tools.
 
-    python benchmarks/instr.py [--python PYTHON] [--json OUT] [--tasks N] [--variant VARIANT]... [--installed] [--gate] [WORKLOAD...]
+    python benchmarks/instr.py [--python PYTHON] [--write] [--json OUT] [--tasks N]
+                               [--variant VARIANT]... [--installed] [--gate] [WORKLOAD...]
+
+With ``--write`` the figures of these interpreters take the place of their former ones in `instr.json`, and all of that is written into
+`docs/benchmarks.md`.
 
 With ``--gate`` it ends with status 1 and a line for each target that is missed (`TARGETS`), each task that was not seen, and each
 pair of bare runs that are further apart than `NOISE`.
@@ -30,9 +34,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "instr.json"
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- begin: written by benchmarks/instr.py -->", "<!-- end: written by benchmarks/instr.py -->"
+
 #: Tasks that are made before any is counted, and those that are counted.
 WARM = 1_024
 TASKS = 8_192
+
+#: Tasks that `asyncio.run` makes: main, and one each for its generators and its executor.
+RUN = 3
 
 #: The most that leakagent may cost, over the bare program: on Python 3.14 and newer asyncio has no registry that could be replaced.
 TARGETS = {"3.10": 1.05, "3.11": 1.05, "3.12": 1.05, "3.13": 1.05, "3.14": 1.08, "3.15": 1.08}
@@ -134,7 +145,7 @@ class Bench:
         row["value"] = counted / self.tasks
         if variant.startswith("leakagent"):
             seen = int((self.folder / f"{program.stem}.seen").read_text(encoding="utf-8"))
-            row["coverage"] = seen / (WARM + self.tasks + 1)  # the main task is one more
+            row["coverage"] = seen / (WARM + self.tasks + RUN)
         return row
 
     def _program(self, workload: str, variant: str) -> Path:
@@ -193,7 +204,7 @@ def measure(
         if known and isinstance(row["value"], float):
             row["ratio"] = round(row["value"] / (sum(known) / len(known)), 3)
             row["noise"] = round(max(known) / min(known) - 1, 3)
-    return {"python": answer, "machine": f"{platform.machine()}, {os.cpu_count()} cores", "rows": rows}
+    return {"python": answer, "machine": platform.machine(), "tasks": tasks, "rows": rows}
 
 
 def table(result: dict[str, object]) -> str:
@@ -211,6 +222,22 @@ def table(result: dict[str, object]) -> str:
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     noise = [f"{next(row['noise'] for row in rows if row['workload'] == name and 'noise' in row):.1%}" for name in workloads]
     return "\n".join([*lines, "| noise | " + " | ".join(noise) + " |"])
+
+
+def write(results: list[dict[str, object]]) -> None:
+    """Note results, each in place of the former one of its interpreter, and write all of them into the document."""
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    known |= {str(result["python"]): result for result in results}
+    known = {version: known[version] for version in sorted(known, key=lambda version: [*map(int, re.findall(r"\d+", version))])}
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    parts = []
+    for version, result in known.items():
+        lines = missed(result)
+        verdict = "All targets are met." if not lines else "Missed: " + "; ".join(line.partition(", ")[2] for line in lines) + "."
+        parts += [f"## Python {version}, {result['tasks']:,} tasks", table(result), verdict]
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    body = "\n\n".join([BEGIN, *parts, END])
+    DOCUMENT.write_text(before + body + rest.partition(END)[2], encoding="utf-8")
 
 
 def missed(result: dict[str, object]) -> list[str]:
@@ -241,6 +268,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What a task costs, in instructions.")
     parser.add_argument("--python", action="append", help="an interpreter that has the packages; may be given several times")
     parser.add_argument("--json", type=Path, help="where the figures are written")
+    parser.add_argument("--write", action="store_true", help="note the figures, and write them into docs/benchmarks.md")
     parser.add_argument("--tasks", type=int, default=TASKS, help="how many tasks are counted, a multiple of 256")
     parser.add_argument("--variant", action="append", choices=[*VARIANTS], help="all by default; may be given several times")
     parser.add_argument(
@@ -258,6 +286,8 @@ def main() -> int:
         print(f"Python {result['python']}\n\n{table(result)}\n", flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if options.write:
+        write(results)
     lines = [line for result in results for line in missed(result)] if options.gate else []
     for line in lines:
         print(f"missed: {line}", file=sys.stderr)
