@@ -137,3 +137,39 @@ def test_a_creation_that_fails_leaves_everything_as_it_was(told: Callable[..., A
     after = told(FAILED)
     assert after.lines == ["None []"], after
     after.clean()
+
+
+NAMELESS = """\
+import asyncio, gc
+
+class Name:
+    def __str__(self): raise ValueError("no name")
+
+async def wait():
+    await asyncio.get_running_loop().create_future()
+
+async def main():
+    loop = asyncio.get_running_loop()
+    for create in (asyncio.create_task, loop.create_task):
+        coro = wait()
+        before = asyncio.all_tasks()
+        try: create(coro, name=Name())
+        except ValueError as error: print(error)
+        made = asyncio.all_tasks() - before
+        print(len(made))
+        await asyncio.sleep(0)
+        if made: await asyncio.wait(made, timeout=0)
+        for task in made: task.cancel()
+        if not made: coro.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_creation_that_fails_when_the_task_is_there(
+    python: Callable[..., Any], program: Callable[..., Any], told: Callable[..., Any]
+) -> None:
+    """Up to 3.11 the name is set when asyncio has registered the task: it is there, and nobody has it."""
+    bare, after = python(program(NAMELESS, "bare.py")), told(NAMELESS)
+    assert after.lines == bare.stdout.splitlines(), (after, bare)
+    after.clean()
