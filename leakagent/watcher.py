@@ -65,6 +65,51 @@ class Turn:
         self.native_id = 0
 
 
+class Pause:
+    """Keeps the collector off while any of the agent's threads looks."""
+
+    def __init__(self) -> None:
+        """Start with none that looks."""
+        self._lock = _thread.allocate_lock()
+        self._looking = 0
+        self._was_on = False
+
+    def begin(self) -> None:
+        """Switch the collector off, if it is on and no other thread has done so."""
+        import gc
+
+        with self._lock:
+            if not self._looking:
+                self._was_on = gc.isenabled()
+                if self._was_on:
+                    gc.disable()
+            self._looking += 1
+
+    def end(self) -> None:
+        """Switch it on again, unless another thread still looks."""
+        with self._lock:
+            # In a child that a look has forked, `forked` has begun anew.
+            self._looking = max(self._looking - 1, 0)
+            if not self._looking:
+                self._resume()
+
+    def forked(self) -> None:
+        """Begin anew in a child, where no other thread looks."""
+        self._lock = _thread.allocate_lock()
+        self._looking = 0
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._was_on:
+            import gc
+
+            self._was_on = False
+            gc.enable()
+
+
+#: Of this process.
+pause = Pause()
+
 _ALL: list[Watcher] = []
 
 
@@ -102,7 +147,6 @@ class Watcher:
         self._forking = False
         self._again = False
         self._turn: Turn | None = None
-        self._paused = False
         self._collector: Any = None
         _ALL.append(self)
 
@@ -174,24 +218,13 @@ class Watcher:
         return due
 
     def _look(self, looks: list[Callable[[], None]] | None = None) -> None:
-        import gc
-
         # No collection in this thread: it would run the program's finalizers here, and some of them (tkinter's) must run in their own.
-        self._paused = gc.isenabled()
-        if self._paused:
-            gc.disable()
+        pause.begin()
         try:
             for look in list(self.looks) if looks is None else looks:
                 guard.call(self.part, look)
         finally:
-            self._resume()
-
-    def _resume(self) -> None:
-        import gc
-
-        if self._paused:
-            self._paused = False
-            gc.enable()
+            pause.end()
 
     def wake(self) -> None:
         """Get the thread out of what it waits for besides its bell."""
@@ -260,7 +293,7 @@ class Watcher:
         self._forking = self._again = False
         self.gate, self._gatekeeper = _thread.allocate_lock(), 0
         self._turn = None
-        self._resume()
+        pause.forked()
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
         try:
