@@ -3,17 +3,18 @@
 The problem.  Somebody wants to know what a process does that hangs: in its event loop, in a lock, in its own end.  Nothing of the program
 runs then, and a signal handler does not either.
 
-What does not work.  A `threading.Thread`, and a thread that lives through a fork: `leakagent.watcher` says why.  A socket from the
+What does not work.  A `threading.Thread`: `leakagent.watcher` says why.  A socket from the
 start on: most programs are over before anybody can look.  A ``umask`` for the socket's mode: it is the whole process's.
 
 What we do.  A second `Watcher` of its own, started with the first loop, pool, thread or process, which binds a socket in the user's private
 folder when it has lived for `LATE` seconds.  It waits in ``accept`` and wakes for nobody else.  The mode is set before the name exists: Linux
-takes it over from the unbound socket (unix(7); ``fchmod`` and then ``bind``).  Before a fork, thread, socket and name are gone (shutting the
-socket down wakes ``accept``), so a child has nothing of its parent's.  One client is served at a time, within `CLIENT_SECONDS`;
+takes it over from the unbound socket (unix(7); ``fchmod`` and then ``bind``).  A fork waits for an answer that is being given; the child
+closes its copy of the socket.  Where the fork ends the thread (`leakagent.watcher`), socket and name are gone as well: shutting the socket
+down wakes ``accept``.  One client is served at a time, within `CLIENT_SECONDS`;
 after each one the thread rests for nine times as long as it was busy, so that a flood of questions costs a tenth of a processor at most.
 
-What is still open.  Linux only.  A program without loop, pool, thread and process can't be asked.  After a fork it can't be asked
-until it makes another of these, or a garbage collection happens.
+What is still open.  Linux only.  A program without loop, pool, thread and process can't be asked.  From 3.12 on it can't be asked after a
+fork until it makes another of these, or a garbage collection happens.
 """
 
 from __future__ import annotations
