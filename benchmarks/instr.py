@@ -1,15 +1,23 @@
 """What a task costs, in instructions (callgrind): without an agent, under leakagent, and under other tools.
 
-    python benchmarks/instr.py [--python PYTHON] [--json OUT] [--tasks N] [--variant VARIANT]... [--installed] [--gate] [WORKLOAD...]
+    python benchmarks/instr.py [--python PYTHON] [--write] [--json OUT] [--tasks N]
+                               [--variant VARIANT]... [--installed] [--gate] [WORKLOAD...]
+
+With ``--write`` the figures of these interpreters take the place of their former ones in `instr.json`, and all of that is written into
+`docs/benchmarks.md`.
 
 With ``--gate`` it ends with status 1 and a line for each target that is missed (`TARGETS`), each task that was not seen, and each
 pair of bare runs that are further apart than `NOISE`.
 
 Time can't decide a question of a few per cent on a shared machine; instructions can, but for the garbage collector, whose turns move
-with every allocation.  Each workload is run with two numbers of tasks, and the difference is divided: start-up drops out.  The bare
-program is run twice, first and last: how far these two are apart is the noise, and nothing inside of it is a difference.
+with every allocation.  Only the tasks are counted (`block.c`), after `WARM` of them.  The bare program is run twice, first and last: how far
+these two are apart is the noise, and nothing inside of it is a difference.
 
-A tool that sees nothing costs nothing, so for leakagent the number of tasks in its report is checked against the number made.
+What leakagent does by the clock and not by the task (its thread looks for what makes no progress, some times a minute) would be counted
+fifty times as often as it happens, since a program takes that much longer here: it is told to do it once an hour, and
+to write no report, whose timeline is made by the clock as well.
+
+A tool that sees nothing costs nothing, so for leakagent the number of tasks that it has seen is checked against the number made.
 """
 
 from __future__ import annotations
@@ -26,9 +34,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Tasks of the short run; the long one has so many more as ``--tasks`` says.
-FEW = 1_024
+RESULTS = ROOT / "benchmarks" / "instr.json"
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- begin: written by benchmarks/instr.py -->", "<!-- end: written by benchmarks/instr.py -->"
+
+#: Tasks that are made before any is counted, and those that are counted.
+WARM = 1_024
 TASKS = 8_192
+
+#: Tasks that `asyncio.run` makes: main, and one each for its generators and its executor.
+RUN = 3
 
 #: The most that leakagent may cost, over the bare program: on Python 3.14 and newer asyncio has no registry that could be replaced.
 TARGETS = {"3.10": 1.05, "3.11": 1.05, "3.12": 1.05, "3.13": 1.05, "3.14": 1.08, "3.15": 1.08}
@@ -37,20 +52,33 @@ TARGETS = {"3.10": 1.05, "3.11": 1.05, "3.12": 1.05, "3.13": 1.05, "3.14": 1.08,
 NOISE = 0.01
 
 PROGRAM = """\
-import asyncio, gc, sys
+import asyncio, ctypes, gc, os, sys
 {prelude}
+block = ctypes.CDLL(os.environ["BENCH_BLOCK"])
 async def nothing(): pass
 
 async def main():
     loop = asyncio.get_running_loop()
 {setup}
-    # One full collection of what was imported costs as much as hundreds of tasks, and comes or does not come in the longer run.
-    gc.collect()
-    gc.freeze()
-    for _ in range(int(sys.argv[1]) // 256):
+    for turn in range({warm} // 256 + int(sys.argv[1]) // 256):
+        if turn == {warm} // 256:
+            # One full collection of what was imported costs as much as hundreds of tasks, and comes or does not come.
+            gc.collect()
+            gc.freeze()
+            block.begin()
 {body}
+    block.end()
 
 {run}
+{after}
+"""
+
+#: What follows under leakagent: the number of tasks that it has seen.
+SEEN = """\
+from leakagent import agent
+registry = agent.current().registry
+registry.settle()
+with open(sys.argv[2], "w") as file: print(registry.count("asyncio.task").created, file=file)
 """
 
 #: Workload -> what makes 256 tasks and waits for them.
@@ -98,44 +126,58 @@ class Bench:
     """Runs programs of one interpreter under callgrind."""
 
     def __init__(self, python: str, folder: Path, tasks: int = TASKS, *, installed: bool = False) -> None:
-        """Put programs and reports into ``folder``; ``tasks`` is what two runs differ in; with ``installed`` not of this checkout."""
+        """Put programs and reports into ``folder``, and count so many ``tasks``; with ``installed`` not of this checkout."""
         self.paths = {} if installed else {"PYTHONPATH": str(ROOT)}
-        self.many = FEW + tasks
+        self.tasks = tasks
         self.python = python
         self.folder = folder
+        self.block = folder / "block.so"
+        source = Path(__file__).resolve().parent / "block.c"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", self.block, source], check=True)
 
     def cost(self, workload: str, variant: str) -> dict[str, object]:
         """Return instructions per task, and for leakagent whether it saw all of them."""
         program = self._program(workload, variant)
-        few, many = (self._run(program, variant, tasks) for tasks in (FEW, self.many))
-        if few is None or many is None:
+        counted = self._run(program, variant)
+        if counted is None:
             return {"workload": workload, "variant": variant, "value": None, "unit": "instructions"}
         row: dict[str, object] = {"workload": workload, "variant": variant, "unit": "instructions"}
-        row["value"] = (many - few) / (self.many - FEW)
+        row["value"] = counted / self.tasks
         if variant.startswith("leakagent"):
-            report = json.loads((self.folder / f"{program.stem}-{self.many}.json").read_text(encoding="utf-8"))
-            row["coverage"] = report["totals"]["asyncio.task"]["created"] / (self.many + 1)  # the main task is one more
+            seen = int((self.folder / f"{program.stem}.seen").read_text(encoding="utf-8"))
+            row["coverage"] = seen / (WARM + self.tasks + RUN)
         return row
 
     def _program(self, workload: str, variant: str) -> Path:
         body = "".join(f"        {line}\n" for line in WORKLOADS[workload].splitlines())
+        after = SEEN if variant.startswith("leakagent") else ""
         run = "import uvloop; uvloop.run(main())" if workload.startswith("uvloop") else "asyncio.run(main())"
         number = [*WORKLOADS].index(workload), [*VARIANTS].index(variant)
         path = self.folder / "program-{}-{}.py".format(*number)
         path.write_text(
-            PROGRAM.format(prelude=VARIANTS[variant], setup=SETUP.get(workload, ""), body=body, run=run), encoding="utf-8"
+            PROGRAM.format(prelude=VARIANTS[variant], setup=SETUP.get(workload, ""), warm=WARM, body=body, run=run, after=after),
+            encoding="utf-8",
         )
         return path
 
-    def _run(self, program: Path, variant: str, tasks: int) -> int | None:
-        environment = {**os.environ, "PYTHONHASHSEED": "0", **self.paths}
+    def _run(self, program: Path, variant: str) -> int | None:
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "BENCH_BLOCK": str(self.block), **self.paths}
         command = [self.python]
         if variant.startswith("leakagent"):
             level = "count" if variant.endswith("count") else "site"
-            report = self.folder / f"{program.stem}-{tasks}.json"
-            command += ["-m", "leakagent", "--level", level, "--report", f"json:{report}"]
+            environment["LEAKAGENT_STALLED_AFTER"] = "3600"
+            command += ["-m", "leakagent", "--level", level, "--report", "off"]
         ran = subprocess.run(
-            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command, program, str(tasks)],
+            [
+                "valgrind",
+                "--tool=callgrind",
+                "--instr-atstart=no",
+                "--callgrind-out-file=/dev/null",
+                *command,
+                program,
+                str(self.tasks),
+                program.with_suffix(".seen"),
+            ],
             env=environment,
             capture_output=True,
             text=True,
@@ -162,7 +204,7 @@ def measure(
         if known and isinstance(row["value"], float):
             row["ratio"] = round(row["value"] / (sum(known) / len(known)), 3)
             row["noise"] = round(max(known) / min(known) - 1, 3)
-    return {"python": answer, "machine": f"{platform.machine()}, {os.cpu_count()} cores", "rows": rows}
+    return {"python": answer, "machine": platform.machine(), "tasks": tasks, "rows": rows}
 
 
 def table(result: dict[str, object]) -> str:
@@ -180,6 +222,22 @@ def table(result: dict[str, object]) -> str:
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     noise = [f"{next(row['noise'] for row in rows if row['workload'] == name and 'noise' in row):.1%}" for name in workloads]
     return "\n".join([*lines, "| noise | " + " | ".join(noise) + " |"])
+
+
+def write(results: list[dict[str, object]]) -> None:
+    """Note results, each in place of the former one of its interpreter, and write all of them into the document."""
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    known |= {str(result["python"]): result for result in results}
+    known = {version: known[version] for version in sorted(known, key=lambda version: [*map(int, re.findall(r"\d+", version))])}
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    parts = []
+    for version, result in known.items():
+        lines = missed(result)
+        verdict = "All targets are met." if not lines else "Missed: " + "; ".join(line.partition(", ")[2] for line in lines) + "."
+        parts += [f"## Python {version}, {result['tasks']:,} tasks", table(result), verdict]
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    body = "\n\n".join([BEGIN, *parts, END])
+    DOCUMENT.write_text(before + body + rest.partition(END)[2], encoding="utf-8")
 
 
 def missed(result: dict[str, object]) -> list[str]:
@@ -210,7 +268,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What a task costs, in instructions.")
     parser.add_argument("--python", action="append", help="an interpreter that has the packages; may be given several times")
     parser.add_argument("--json", type=Path, help="where the figures are written")
-    parser.add_argument("--tasks", type=int, default=TASKS, help="how many tasks two runs differ in, a multiple of 256")
+    parser.add_argument("--write", action="store_true", help="note the figures, and write them into docs/benchmarks.md")
+    parser.add_argument("--tasks", type=int, default=TASKS, help="how many tasks are counted, a multiple of 256")
     parser.add_argument("--variant", action="append", choices=[*VARIANTS], help="all by default; may be given several times")
     parser.add_argument(
         "--installed", action="store_true", help="measure the leakagent of the interpreter, not the one beside this file"
@@ -227,6 +286,8 @@ def main() -> int:
         print(f"Python {result['python']}\n\n{table(result)}\n", flush=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if options.write:
+        write(results)
     lines = [line for result in results for line in missed(result)] if options.gate else []
     for line in lines:
         print(f"missed: {line}", file=sys.stderr)

@@ -645,6 +645,11 @@ class Ending:
     def _servers(self) -> list[Any]:
         return [self.agent.parts[name] for name in sorted(SERVERS.intersection(self.agent.parts))]
 
+    def age_of(self, task: Any) -> float:  # noqa: ANN401 - a task
+        """Return how old a task is, in seconds; 0 if it was not noted."""
+        tasks = self.agent.parts.get("asyncio")
+        return 0.0 if tasks is None else tasks.age_of(task)
+
     def _cut_off(self) -> list[Finding]:
         found = []
         for cut in [cut for server in self._servers() for cut in server.cut]:

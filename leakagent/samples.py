@@ -55,9 +55,11 @@ class Samples(Watcher):
         # Unlike the other watcher it looks at once: a short program has a timeline as well.
         turn.native_id = _thread.get_native_id()
         interpreter.block_all()
-        self._look()
-        while not turn.bell.acquire(timeout=self.pause) and self.part not in guard.disabled:
+        with self.gate:
             self._look()
+        while not turn.bell.acquire(timeout=self.pause) and self.part not in guard.disabled:
+            with self.gate:
+                self._look()
 
     def take(self) -> None:
         """Take one sample."""

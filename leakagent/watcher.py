@@ -8,9 +8,11 @@ A thread from the start on: most programs need none, and ``os.fork`` in a proces
 newer (it counts what the kernel counts, after the parent's fork handlers have run).
 
 What we do.  One thread of the C level interface, started when the first event loop or executor is made.  It sleeps on a lock
-with a timeout, a quarter of the threshold but never less than `SHORTEST` seconds, and refers to nothing of the program in the meantime.  Before a fork it is
-ended, and waited for until the kernel has forgotten it; it is started again by the next event loop, executor or garbage
-collection.  In the child it is not there, and starts when it is needed.
+with a timeout, a quarter of the threshold but never less than `SHORTEST` seconds, and refers to nothing of the program in the meantime.
+
+A fork must not copy what the thread holds while it looks.  On 3.10 and 3.11 the fork waits until it has looked, and keeps it from looking
+meanwhile (`Watcher.gate`).  From 3.12 on it would warn: there the thread is ended, and waited for until the kernel has forgotten it; it is
+started again by the next event loop, executor or garbage collection.  In the child it is not there, and starts when it is needed.
 
 No garbage is collected while it looks (`gc.disable`, for some milliseconds), since a collection runs the program's finalizers in
 the thread that starts it.
@@ -46,6 +48,9 @@ ON_TIME = 0.9
 #: Seconds that a fork waits for the thread to end; it is in the middle of a look, or asleep.
 END_SECONDS = 1.0
 
+#: Seconds that a fork waits for the thread to have looked, before it ends it.
+GATE_SECONDS = 0.1
+
 
 class Turn:
     """One run of the thread: ``bell`` is kept locked and released to end it, ``ended`` is released by it."""
@@ -59,6 +64,51 @@ class Turn:
         self.ended.acquire()
         self.native_id = 0
 
+
+class Pause:
+    """Keeps the collector off while any of the agent's threads looks."""
+
+    def __init__(self) -> None:
+        """Start with none that looks."""
+        self._lock = _thread.allocate_lock()
+        self._looking = 0
+        self._was_on = False
+
+    def begin(self) -> None:
+        """Switch the collector off, if it is on and no other thread has done so."""
+        import gc
+
+        with self._lock:
+            if not self._looking:
+                self._was_on = gc.isenabled()
+                if self._was_on:
+                    gc.disable()
+            self._looking += 1
+
+    def end(self) -> None:
+        """Switch it on again, unless another thread still looks."""
+        with self._lock:
+            # In a child that a look has forked, `forked` has begun anew.
+            self._looking = max(self._looking - 1, 0)
+            if not self._looking:
+                self._resume()
+
+    def forked(self) -> None:
+        """Begin anew in a child, where no other thread looks."""
+        self._lock = _thread.allocate_lock()
+        self._looking = 0
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._was_on:
+            import gc
+
+            self._was_on = False
+            gc.enable()
+
+
+#: Of this process.
+pause = Pause()
 
 _ALL: list[Watcher] = []
 
@@ -75,6 +125,7 @@ class Watcher:
         looks: Called one after the other each time it wakes up.
         pause: Seconds between two looks.
         on_need: Called whenever this one is needed.
+        gate: Locked while the thread does anything but wait, and during a fork.
 
     """
 
@@ -89,11 +140,13 @@ class Watcher:
         #: Looks with a pace of their own, in seconds, and when each look has its next turn.
         self._paces: dict[Callable[[], None], float] = {}
         self._next: dict[Callable[[], None], float] = {}
+        self.gate = _thread.allocate_lock()
+        #: The thread that keeps the gate shut while it forks.
+        self._gatekeeper = 0
         self._enabled = False
         self._forking = False
         self._again = False
         self._turn: Turn | None = None
-        self._paused = False
         self._collector: Any = None
         _ALL.append(self)
 
@@ -150,7 +203,8 @@ class Watcher:
         # A signal is for the main thread, whose system call it has to interrupt.
         interpreter.block_all()
         while not turn.bell.acquire(timeout=self._rest()) and self.part not in guard.disabled:
-            self._look(self._due())
+            with self.gate:
+                self._look(self._due())
 
     def _rest(self) -> float:
         return min([self.pause, *list(self._paces.values())])
@@ -164,24 +218,13 @@ class Watcher:
         return due
 
     def _look(self, looks: list[Callable[[], None]] | None = None) -> None:
-        import gc
-
         # No collection in this thread: it would run the program's finalizers here, and some of them (tkinter's) must run in their own.
-        self._paused = gc.isenabled()
-        if self._paused:
-            gc.disable()
+        pause.begin()
         try:
             for look in list(self.looks) if looks is None else looks:
                 guard.call(self.part, look)
         finally:
-            self._resume()
-
-    def _resume(self) -> None:
-        import gc
-
-        if self._paused:
-            self._paused = False
-            gc.enable()
+            pause.end()
 
     def wake(self) -> None:
         """Get the thread out of what it waits for besides its bell."""
@@ -215,9 +258,9 @@ class Watcher:
     # -- fork --------------------------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """End the thread, so that the fork neither copies what it holds nor warns because of it."""
+        """Keep the thread from looking, or end it, so that the fork neither copies what it holds nor warns because of it."""
         self._forking = True
-        if self._turn is not None:
+        if self._turn is not None and not self._is_shut_out(self._turn):
             self._again = True
             self.stop()
             import gc
@@ -226,15 +269,31 @@ class Watcher:
             if self._on_collection not in gc.callbacks:
                 gc.callbacks.append(self._on_collection)
 
+    def _is_shut_out(self, turn: Turn) -> bool:
+        """Shut the gate for a fork; False where the thread has to be ended."""
+        here = _thread.get_ident()
+        if (
+            interpreter.FORK_COUNTS_THREADS
+            or turn.native_id == _thread.get_native_id()
+            or not self.gate.acquire(timeout=GATE_SECONDS)
+        ):
+            return False
+        self._gatekeeper = here
+        return True
+
     def after_fork(self) -> None:
-        """Let it be started again in the parent, but not yet: the threads are counted right after this."""
+        """Let it look again in the parent, or be started again, but not yet: the threads are counted right after this."""
         self._forking = False
+        if self._gatekeeper == _thread.get_ident():
+            self._gatekeeper = 0
+            self.gate.release()
 
     def forked(self) -> None:
         """Forget the parent's thread in a child."""
         self._forking = self._again = False
+        self.gate, self._gatekeeper = _thread.allocate_lock(), 0
         self._turn = None
-        self._resume()
+        pause.forked()
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
         try:

@@ -41,6 +41,7 @@ SERVERS = frozenset({"uvicorn", "hypercorn", "gunicorn", "werkzeug", "streamlit"
 TARGETS = {
     "asyncio.tasks": "asyncio",
     "asyncio.base_events": "asyncio",
+    "asyncio.taskgroups": "asyncio",
     "asyncio.runners": "asyncio",
     "uvloop": "asyncio",
     "uvicorn._compat": "asyncio",

@@ -1,7 +1,7 @@
 """Tasks: none is lost, nothing is kept past done, every task's creation site is known, and loops end in time.
 
-What is patched: ``asyncio.create_task`` and ``BaseEventLoop.create_task`` (and ``uvloop.Loop.create_task``), through which every
-public way of making a task goes (`leakagent.instrumentation.task_creation`); asyncio's registry, into which every task puts itself
+What is patched: ``asyncio.create_task``, ``TaskGroup.create_task``, ``ensure_future`` and ``BaseEventLoop.create_task`` (and
+``uvloop.Loop.create_task``), through which every public way of making a task goes (`leakagent.instrumentation.task_creation`); asyncio's registry, into which every task puts itself
 (`leakagent.instrumentation.task_registry`); ``asyncio.runners._cancel_all_tasks``, where ``asyncio.run`` meets what is left over;
 ``BaseEventLoop.close``; ``BaseEventLoop.call_exception_handler``, by which failed tasks that nobody looked at are told
 (`leakagent.instrumentation.task_errors`).  How tasks are kept alive and lost ones are found: `leakagent.instrumentation.task_window`.
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
+from itertools import islice
 
 from leakagent import guard
 from leakagent.core.records import TASK, Record
@@ -25,7 +27,7 @@ from . import task_registry
 from .patching import hide_frames
 from .task_creation import Creation
 from .task_errors import Errors
-from .task_notes import Observation, awaiting, cheapest_first, is_helper, pending_tasks, running_task, without_site
+from .task_notes import Observation, awaiting, cheapest_first, first_line, is_helper, pending_tasks, running_task, without_site
 from .task_sweep import Sweep
 from .task_table import TaskTable
 from .task_window import Window
@@ -33,7 +35,7 @@ from .task_window import Window
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType, ModuleType
     from typing import Any
 
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
 #: proof meets all the others, they took 140 s.
 END_PROOF_SECONDS = 0.5
 
+
+#: Tasks that the agent's own thread looks at before it lets others have their turn, and the seconds that it rests.
+AT_ONCE, REST = 200, 0.0005
 
 #: Have a copy of what ``asyncio.run`` does, for Python 3.10.
 _COPIES = {"uvicorn._compat", "taskgroup.runners"}
@@ -73,7 +78,7 @@ class Tasks:
         self.direct = Sweep()
         self.window = Window(self.table, self.lost, self.direct)
         self.creation = Creation(self.table, registry.level)
-        self._function: tuple[object, object] | None = None
+        self._functions: list[tuple[object, object]] = []
         registry.settle = self.settle
 
     # -- patches -----------------------------------------------------------------------------------------------------
@@ -84,6 +89,9 @@ class Tasks:
             self._patch_tasks(module, patches)
         elif module.__name__ == "asyncio.base_events":
             self._patch_loops(module, patches)
+        elif module.__name__ == "asyncio.taskgroups":
+            if self.creation.knows(module.TaskGroup.create_task):
+                patches.replace(module.TaskGroup, "create_task", partial(self.creation.of_module, tasks=module.tasks))
         elif module.__name__ == "asyncio.runners":
             self._patch_runners(module, patches)
         elif module.__name__ in _COPIES:
@@ -95,9 +103,9 @@ class Tasks:
     def stop(self) -> None:
         """Leave the collector and asyncio's registry alone again."""
         self.window.close()
+        self.creation.stop()
         task_registry.give_back()
-        if self._function is not None:
-            original, made = self._function
+        for original, made in self._functions:
             _rename(made, original)
 
     def forget(self) -> None:
@@ -113,12 +121,13 @@ class Tasks:
     def _patch_tasks(self, module: ModuleType, patches: Patches) -> None:
         task_registry.take(self.table)
         self.creation = Creation(self.table, self.registry.level)
-        original = module.create_task
-        made = self.creation.of_module(original, module)
-        if made is not original:
-            patches.replace(module, "create_task", lambda _: made)
-            self._function = original, made
-            _rename(original, made)
+        for name in interpreter.creating_functions():
+            original = getattr(module, name)
+            if self.creation.knows(original):
+                patches.replace(module, name, partial(self.creation.of_module, tasks=module))
+                made = getattr(module, name)
+                self._functions.append((original, made))
+                _rename(original, made)
 
     def _patch_loops(self, module: ModuleType, patches: Patches) -> None:
         patches.replace(module.BaseEventLoop, "create_task", lambda original: self.creation.of_loop(original, module.tasks))
@@ -223,6 +232,7 @@ class Tasks:
         interrupted = state.interrupts or any(one is task or one is task.get_coro() for one in mains for task in waiting)
         # Referred to weakly: a list of tasks would vouch for those that wait for each other.
         pending = cheapest_first(waiting)
+        self.table.let_go()
         deadline = time.perf_counter() + END_PROOF_SECONDS
         for reference in pending:
             # Another thread's collection must neither hold the task during the proof nor prove it at the same time.
@@ -256,6 +266,7 @@ class Tasks:
         seen = []
         deadline = time.perf_counter() + END_PROOF_SECONDS
         entries = self.entries()
+        self.table.let_go()
         current, interrupted = running_task(entries)
         interrupted = interrupted or state.interrupts
         for entry in entries:
@@ -292,10 +303,20 @@ class Tasks:
 
     def entries(self) -> list[TaskEntry]:
         """Return what is known of all pending tasks."""
-        with self.window.locking(time.perf_counter() + END_PROOF_SECONDS) as alone:
-            if alone:
-                self.table.sweep_all()
-            return self.table.entries()
+        self.settle()
+        return self.table.entries()
+
+    def oldest(self, most: int) -> Iterator[TaskEntry]:
+        """Return what is known of the oldest pending tasks, for the agent's own thread: others get their turn in between."""
+        for number, entry in enumerate(islice(self.table.pending(), most), 1):
+            if not number % AT_ONCE:
+                time.sleep(REST)
+            yield entry
+
+    def age_of(self, task: Any) -> float:  # noqa: ANN401 - a task
+        """Return how old a task is, in seconds; 0 if it was not noted."""
+        entry = self.table.search(task)
+        return time.monotonic() - entry.created if entry is not None and entry.created else 0.0
 
     def running_loops(self) -> list[AbstractEventLoop]:
         """Return the loops of the pending tasks that run."""
@@ -307,15 +328,27 @@ class Tasks:
         with self.window.locking(time.perf_counter() + END_PROOF_SECONDS):
             tasks = [task for loop in loops for task in pending_tasks(loop)]
             # A collection may have found some of them in the meantime.
-            known = {id(entry()) for entry in self.table.noted()}
-            self.table.young += [without_site(task) for task in tasks if id(task) not in known]
+            known = {id(one()) for one in self.table.noted()}
+            for task in tasks:
+                if id(task) not in known:
+                    self.table.young.extend(first_line(task))
         return len(tasks)
 
     def settle(self) -> None:
         """Bring the counts up to date: collections and sweeps, which do it else, can be long ago."""
-        with self.window.locking(time.perf_counter() + END_PROOF_SECONDS) as alone:
+        guard.call("asyncio sweep", self._settle)
+
+    def _settle(self) -> None:
+        deadline = time.perf_counter() + END_PROOF_SECONDS
+        with self.window.locking(deadline) as alone:
             if alone:
-                guard.call("asyncio sweep", self.table.sweep_all)
+                self.table.sweep_young()
+        for block in [*self.table.old]:
+            # The lock is what a collection in another thread waits for: it is not kept from block to block.
+            with self.window.locking(deadline) as alone:
+                if not alone:
+                    return
+                self.table.sweep_this(block)
 
     def record(self, observation: Observation) -> Record:
         """Return an observation as a record."""
@@ -343,10 +376,11 @@ class Tasks:
 
 
 def _rename(old: object, new: object) -> None:
-    """Have the package's own name follow the one of ``asyncio.tasks``."""
+    """Have the package's own names follow those of ``asyncio.tasks``."""
     package: Any = sys.modules["asyncio"]
-    if getattr(package, "create_task", None) is old:
-        package.create_task = new
+    for name in ("create_task", "ensure_future"):
+        if getattr(package, name, None) is old:
+            setattr(package, name, new)
 
 
 #: Function of asyncio -> its variable with what it runs.

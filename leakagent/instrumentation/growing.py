@@ -136,14 +136,12 @@ class Growing:
 
     def _tasks(self) -> Iterable[tuple[str, CodeType | None, int, float]]:
         tasks = self._parts.get("asyncio")
-        noted = [] if tasks is None else tasks.table.noted()
-        step = len(noted) // MOST + 1
-        for entry in noted[::step]:
-            task = entry()
-            if task is not None and not task.done():
-                code, lasti = entry.site
-                for _ in range(step):
-                    yield TASK, code, lasti, entry.created
+        if tasks is None:
+            return
+        step = tasks.table.size() // MOST + 1
+        for site in tasks.table.sites(step):
+            for _ in range(step):
+                yield TASK, *site
 
     def _records(self) -> Iterable[tuple[str, CodeType | None, int, float]]:
         workers = {id(thread) for thread in interpreter.worker_threads()}

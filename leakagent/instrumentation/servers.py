@@ -31,8 +31,6 @@ from leakagent.core.sites import YOURS, owner_of
 from leakagent.shutdown.signals import state
 from leakagent.shutdown.watchdog import Watchdog
 
-from .task_notes import age_of
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -211,7 +209,7 @@ class Server:
         name = request_name(scope)
         evidence = f"{name} was still open {self.since_told()}"
         where = _endpoint(scope) or place or place_of(task)
-        self.add(TASK, name, evidence, action, place=where, fix=FIX_REQUEST, age=age_of(task))
+        self.add(TASK, name, evidence, action, place=where, fix=FIX_REQUEST, age=self.ending().age_of(task))
 
 
 class _ForcedEnd:

@@ -45,7 +45,7 @@ _MESSAGE = "exception was never retrieved"
 #: Different pairs of site and exception that are remembered.
 MOST = 1_000
 
-#: Share of the running time that the search for notes may take, and seconds that it has in any case.
+#: Share of the running time that the search for notes may take of the processor's, and seconds that it has in any case.
 SEARCH_SHARE = 0.01
 SEARCH_SECONDS = 0.1
 
@@ -134,16 +134,16 @@ class Errors:
 
     def _search(self, task: Any) -> TaskEntry | None:  # noqa: ANN401 - a task
         """Return the note about a task in its finalizer, or one made now if it has none; None if that would take too long."""
-        begin = time.monotonic()
-        if self._searched > SEARCH_SECONDS + SEARCH_SHARE * (begin - self._began):
+        if self._searched > SEARCH_SECONDS + SEARCH_SHARE * (time.monotonic() - self._began):
             return None
+        begin = time.thread_time()
         try:
             found = self._find(task)
             if found is None:  # looked up last: the collection may come at any moment before
                 found = self._without_flag.get(id(task))
             return found if found is not None and found.ref() is task else without_site(task)
         finally:
-            self._searched += time.monotonic() - begin
+            self._searched += time.thread_time() - begin
 
     def _add(self, task: Any, entry: TaskEntry | None, error: BaseException) -> None:  # noqa: ANN401 - a task
         if entry is not None and not entry.placed:

@@ -18,13 +18,19 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+#: In place of code, as long as nobody has said where a task was created.
+NOWHERE: Any = ()
+
 #: Written in C: they have no code object.
 #: Coroutines of uvloop's own end, and anyio's, that waits for the end of the loop to end the workers of `anyio.to_process`.
 _HELPERS = {"Loop.shutdown_asyncgens", "Loop.shutdown_default_executor", "_shutdown_process_pool_on_exit"}
 
 
 class TaskEntry(weakref.ref):  # type: ignore[type-arg]
-    """The note of a task: a weak reference that knows where and when it was created."""
+    """The note of a task as an object, for those who keep it: a weak reference that knows where and when it was created.
+
+    Of most tasks there is none, but what `leakagent.instrumentation.task_table` notes.
+    """
 
     __slots__ = ("created", "lasti", "marks", "place")
 
@@ -69,9 +75,7 @@ class TaskEntry(weakref.ref):  # type: ignore[type-arg]
     @property
     def site(self) -> tuple[CodeType | None, int]:
         """Code and offset of its creation."""
-        if isinstance(self.place, list):
-            return self.place[0] if self.place else (None, 0)
-        return self.place, self.lasti
+        return site_of(self.place, self.lasti)
 
     @property
     def lost(self) -> bool:
@@ -94,6 +98,13 @@ class TaskEntry(weakref.ref):  # type: ignore[type-arg]
     def _mark(self, mark: str, value: bool) -> None:  # noqa: FBT001
         marks = set(self.marks or ()) - {mark}
         self.marks = frozenset(marks | {mark} if value else marks)
+
+
+def site_of(place: Any, lasti: int) -> tuple[CodeType | None, int]:  # noqa: ANN401 - code or a stack
+    """Return code and offset of what is noted of a creation."""
+    if isinstance(place, list):
+        return place[0] if place else (None, 0)
+    return (None, 0) if place is NOWHERE else (place, lasti)
 
 
 _PLACE = TaskEntry.__dict__["place"]
@@ -128,10 +139,9 @@ def without_site(task: Any, entry: TaskEntry | None = None) -> TaskEntry:  # noq
     return entry
 
 
-def age_of(task: Any) -> float:  # noqa: ANN401 - a task
-    """Return how old a task is, in seconds; 0 if it was not noted."""
-    created = [entry.created for entry in weakref.getweakrefs(task) if isinstance(entry, TaskEntry)]
-    return time.monotonic() - created[0] if created and created[0] else 0.0
+def first_line(task: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a task
+    """Return what `leakagent.instrumentation.task_table` notes of a task whose creation nobody saw."""
+    return weakref.ref(task), code_of(interpreter.coroutine_of(task)), BEFORE_THE_CODE, time.monotonic()
 
 
 def code_of(coro: object) -> CodeType | None:

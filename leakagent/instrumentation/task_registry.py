@@ -9,6 +9,10 @@ What we do.  C calls the method ``add`` of that one object: an attribute of the 
 asks what is in it.  So tasks are noted once, and on all paths: ``asyncio.Task(...)`` itself, task factories, any loop.  Whoever
 does more than read (`discard`, `pop`, ...: nobody in the standard library does) gets the original back, filled, for good.
 
+The functions that create most tasks (`leakagent.instrumentation.task_functions`) note them themselves, with their site.  While they
+call the constructor they put ``append`` of a list in the place of ``add``, so that no Python code is called from C at all, and
+take the task out of that list again: it is held for no longer than the call lasts.
+
 What is still open.  3.14 and newer keep tasks in a list in C: there is nothing to take over, and nothing to be saved.
 """
 
@@ -32,17 +36,19 @@ class _Taken(weakref.WeakSet):  # type: ignore[type-arg]
     table: TaskTable
 
     def __iter__(self) -> Iterator[Any]:
-        for entry in self.table.noted():
-            task = entry()
+        yield from self.table.being_born()
+        for known in self.table.noted():
+            task = known()
             if task is not None:
                 yield task
         yield from super().__iter__()
 
     def __len__(self) -> int:
-        return sum(entry() is not None for entry in self.table.noted()) + super().__len__()
+        return len(self.table.being_born()) + sum(known() is not None for known in self.table.noted()) + super().__len__()
 
     def __contains__(self, item: object) -> bool:
-        return self.table.find(item) is not None or super().__contains__(item)
+        known = [*self.table.being_born(), *map(interpreter.call, self.table.noted())]
+        return any(task is item for task in known) or super().__contains__(item)
 
 
 def _original(name: str) -> Any:  # noqa: ANN401 - a method
@@ -83,6 +89,7 @@ def take(table: TaskTable) -> bool:
     registry.__class__ = _Taken
     registry.table = table
     registry.add = table.add
+    table.slot = vars(registry)
     table.taken = True
     probe = _Probe()
     interpreter.register_task(probe)
@@ -101,10 +108,11 @@ def give_back(registry: Any = None) -> None:  # noqa: ANN401 - asyncio's registr
         return
     table = registry.table
     table.taken = False
-    del registry.add
-    for entry in table.noted():
-        task = entry()
-        if task is not None:
-            weakref.WeakSet.add(registry, task)
+    # Another one: functions that are still at work write into the former.
+    registry.__dict__ = {name: value for name, value in vars(registry).items() if name not in {"add", "table"}}
+    table.drain()
     registry.__class__ = weakref.WeakSet
-    del registry.table
+    for known in table.noted():
+        task = known()
+        if task is not None:
+            registry.add(task)

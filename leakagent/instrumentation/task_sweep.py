@@ -19,14 +19,12 @@ import weakref
 
 from leakagent.shutdown import interpreter
 
-from .task_notes import is_helper, without_site
+from .task_notes import is_helper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
-
-    from .task_notes import TaskEntry
 
 #: Tasks up to which every collection looks at all of them: about ten microseconds.
 FEW = 64
@@ -48,21 +46,21 @@ class Sweep:
         self._count = 0
         self._next = 0.0
 
-    def forked(self, entries: Iterable[TaskEntry]) -> None:
-        """Leave alone, in a forked child, the loops of its parent, whose tasks it has copies of; ``entries`` are the notes about them."""
-        tasks = [*(interpreter.tasks_of_all_loops() or ()), *(task for entry in entries if (task := entry.ref()) is not None)]
+    def forked(self, noted: Iterable[Any]) -> None:
+        """Leave alone, in a forked child, the loops of its parent, whose tasks it has copies of; ``noted`` are weak references to them."""
+        tasks = [*(interpreter.tasks_of_all_loops() or ()), *(task for known in noted if (task := known()) is not None)]
         self.foreign.update(self._loops)
         self.foreign.update(task.get_loop() for task in tasks)
         self._loops.clear()
         self._count, self._next = 0, 0.0
 
-    def new(self, generation: int, newest: Any, known: Callable[[], Iterable[TaskEntry]]) -> list[TaskEntry]:  # noqa: ANN401
-        """Return notes about pending tasks that have none.
+    def new(self, generation: int, newest: Any, known: Callable[[], Iterable[Any]]) -> list[Any]:  # noqa: ANN401
+        """Return pending tasks of which nothing is noted.
 
         Args:
             generation: The oldest generation that is being collected.
-            newest: Weak reference to the newest task with a note, or None: its loop is remembered.
-            known: Returns all notes; called only if there is a suspect.
+            newest: The newest task with a note, or None: its loop is remembered.
+            known: Returns weak references to all tasks with a note; called only if there is a suspect.
 
         """
         begin = time.perf_counter()
@@ -73,15 +71,15 @@ class Sweep:
         base = interpreter.references_of_asyncio()
         if generation < _FULL:
             tasks = [task for task in tasks if weakref.getweakrefcount(task) <= base]
-        made: list[TaskEntry] = []
+        made: list[Any] = []
         if tasks:
-            noted = {id(entry()) for entry in known()}
+            noted = {*map(id, map(interpreter.call, known()))}
             for task in tasks:
                 # One that has not begun is in its loop's queue, and may be about to be noted by `create_task`.
                 if id(task) in noted or task.done() or interpreter.waiter_of(task) is None:
                     continue
                 if not is_helper(task) and task.get_loop() not in self.foreign:
-                    made.append(without_site(task))
+                    made.append(task)
         end = time.perf_counter()
         self._next = end + (end - begin) / SHARE
         return made
@@ -91,8 +89,7 @@ class Sweep:
         if found is not None:
             return found
         loop = interpreter.running_loop()
-        task = None if newest is None else newest()
-        for one in (loop, None if task is None else task.get_loop()):
+        for one in (loop, None if newest is None else newest.get_loop()):
             if one is not None:
                 self._loops.add(one)
         return [task for loop in list(self._loops) for task in interpreter.tasks_of(loop)]

@@ -3,19 +3,20 @@
 The problem.  Somebody wants to know what a process does that hangs: in its event loop, in a lock, in its own end.  Nothing of the program
 runs then, and a signal handler does not either.
 
-What does not work.  A `threading.Thread`, and a thread that lives through a fork: `leakagent.watcher` says why.  A socket from the
+What does not work.  A `threading.Thread`: `leakagent.watcher` says why.  A socket from the
 start on: most programs are over before anybody can look.  A ``umask`` for the socket's mode: it is the whole process's.
 
 What we do.  A second `Watcher` of its own, started with the first loop, pool, thread or process, which binds a socket in the user's private
 folder when it has lived for `LATE` seconds.  It waits in ``accept`` and wakes for nobody else.  The mode is set before the name exists: Linux
-takes it over from the unbound socket (unix(7); ``fchmod`` and then ``bind``).  Before a fork, thread, socket and name are gone (shutting the
-socket down wakes ``accept``), so a child has nothing of its parent's.  One client is served at a time, within `CLIENT_SECONDS`;
+takes it over from the unbound socket (unix(7); ``fchmod`` and then ``bind``).  A fork waits for an answer that is being given; the child
+closes its copy of the socket.  Where the fork ends the thread (`leakagent.watcher`), socket and name are gone as well: shutting the socket
+down wakes ``accept``.  One client is served at a time, within `CLIENT_SECONDS`;
 after each one the thread rests for nineteen times as long as it was busy, a second at most.  An answer about a hundred thousand tasks takes
 longer than that makes up for: who has asked for more than `BURST` seconds of processor time, of which a twentieth of a second is forgiven in
 each, gets the last answer to the same question once more.  So a flood costs a twentieth of a processor at most, and people get fresh answers.
 
-What is still open.  Linux only.  A program without loop, pool, thread and process can't be asked.  After a fork it can't be asked
-until it makes another of these, or a garbage collection happens.
+What is still open.  Linux only.  A program without loop, pool, thread and process can't be asked.  From 3.12 on it can't be asked after a
+fork until it makes another of these, or a garbage collection happens.
 """
 
 from __future__ import annotations
@@ -113,8 +114,9 @@ class Live(Watcher):
             self._close()
 
     def _serve(self, turn: Turn) -> None:
-        if not self._bind():
-            return
+        with self.gate:
+            if not self._bind():
+                return
         while self._turn is turn and self.part not in guard.disabled:
             try:
                 self._client = client = self._socket.accept()
@@ -125,7 +127,8 @@ class Live(Watcher):
             begin = time.monotonic()
             try:
                 if client.uid == os.getuid() and self._turn is turn:
-                    self._look()
+                    with self.gate:
+                        self._look()
             finally:
                 self._client = None
                 client.close()
@@ -194,7 +197,7 @@ class Live(Watcher):
                 waiting.shut_down()
 
     def forked(self) -> None:
-        """Forget the parent's thread in a child; its socket was closed before the fork, unless that took too long."""
+        """Forget the parent's thread in a child, and close the copy of its socket."""
         super().forked()
         for inherited in (self._client, self._socket):
             if inherited is not None:

@@ -60,6 +60,8 @@ class Ledger:
         self._lines: dict[int, bytes] = {}
         self._started: dict[int, str] = {}
         self._limit = _MANY
+        #: Code and offset that were resolved last, and what they are called.
+        self._place: tuple[CodeType | None, int, str] = (None, 0, "")
 
     def note(self, pid: int, kind: str, name: str, code: CodeType | None, lasti: int) -> None:
         """Note a process that this one has just started.
@@ -77,7 +79,7 @@ class Ledger:
         if not self._path:
             self._open()
         if self._path:
-            self._append(pid, kind, name, _site(code, lasti))
+            self._append(pid, kind, name, self._site(code, lasti))
             for helper, number in interpreter.multiprocessing_helpers().items():
                 if number not in self._started:
                     self._append(number, HELPER, helper, "")
@@ -100,6 +102,13 @@ class Ledger:
         self._path = os.path.join(folder, f"{_PREFIX}{os.getpid()}-{seen.start}-{here}{_SUFFIX}")
         self._lines = {0: _line(head)}
         self._write(self._lines[0])
+
+    def _site(self, code: CodeType | None, lasti: int) -> str:
+        """Return a line of code as people read it; where the program runs from is not known to those who read it later."""
+        if self._place[:2] != (code, lasti):
+            site = resolve(code, lasti)
+            self._place = code, lasti, f"{site.file}:{site.line} {site.function}" if site.line else ""
+        return self._place[2]
 
     def _append(self, pid: int, kind: str, name: str, site: str) -> None:
         seen = look(pid)
@@ -270,12 +279,6 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 def _is(content: dict[str, Any], types: dict[str, type]) -> bool:
     return all(type(content.get(key)) is kind for key, kind in types.items())
-
-
-def _site(code: CodeType | None, lasti: int) -> str:
-    """Return a line of code as people read it; where the program runs from is not known to those who read it later."""
-    site = resolve(code, lasti)
-    return f"{site.file}:{site.line} {site.function}" if site.line else ""
 
 
 #: Of this process.

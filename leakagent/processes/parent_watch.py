@@ -56,8 +56,7 @@ _ASK_AGAIN = 0.1
 #: Seconds that the thread gets to end before a fork.
 _STOP_SECONDS = 1.0
 
-_COUNTS_THREADS = sys.version_info >= (3, 12)
-_COUNTS_AFTER_HOOKS = _COUNTS_THREADS and sys.version_info < (3, 14)
+_COUNTS_AFTER_HOOKS = interpreter.FORK_COUNTS_THREADS and sys.version_info < (3, 14)
 
 _KILL, _TERM = 9, 15
 
@@ -146,7 +145,7 @@ class ParentWatch:
 
     def before_fork(self) -> None:
         """Take the thread away where Python counts threads when a program forks."""
-        if not (_COUNTS_THREADS and self._runs) or self.gone_since or self._stopping:
+        if not (interpreter.FORK_COUNTS_THREADS and self._runs) or self.gone_since or self._stopping:
             return
         if self._descriptors:
             if not self._are_ours():

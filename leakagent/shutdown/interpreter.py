@@ -246,17 +246,67 @@ def register_task(task: object) -> None:
     sys.modules["asyncio.tasks"]._register_task(task)  # noqa: SLF001
 
 
-#: Names and variables in the code of ``asyncio.create_task`` and ``BaseEventLoop.create_task``, with what such code does.
+#: Names and variables in the code of functions of asyncio that create tasks, with what such code does: ``asyncio.create_task``,
+#: ``TaskGroup.create_task``, ``ensure_future`` and ``BaseEventLoop.create_task``.
 _CREATE_TASK = {
     ("events get_running_loop create_task _set_task_name", "coro name loop task"): "name, set later",
     ("events get_running_loop create_task _set_task_name", "coro name context loop task"): "context, name set later",
     ("events get_running_loop create_task", "coro name context loop task"): "context",
     ("events get_running_loop create_task", "coro kwargs loop"): "any",
-    ("_check_closed _task_factory tasks Task _source_traceback _set_task_name", "self coro name task"): "name",
-    ("_check_closed _task_factory tasks Task _source_traceback _set_task_name", "self coro name context task"): "context",
-    ("_check_closed _task_factory tasks Task _source_traceback set_name", "self coro name context task"): "context",
-    ("_check_closed _task_factory tasks Task _source_traceback", "self coro kwargs task"): "any",
+    (
+        "_entered RuntimeError _exiting _tasks _aborting _loop create_task tasks _set_task_name add_done_callback _on_task_done add",
+        "self coro name context task",
+    ): "group: context, name set later",
+    (
+        (
+            "_entered RuntimeError _exiting _tasks _aborting _loop create_task tasks _set_task_name done _on_task_done add "
+            "add_done_callback"
+        ),
+        "self coro name context task",
+    ): "group: context, name set later, eager",
+    (
+        "_entered close RuntimeError _exiting _tasks _aborting _loop create_task done _on_task_done add add_done_callback",
+        "self coro name context task",
+    ): "group: context",
+    (
+        (
+            "_entered close RuntimeError _exiting _tasks _aborting _loop create_task futures future_add_to_awaited_by _parent_task add "
+            "add_done_callback _on_task_done"
+        ),
+        "self coro kwargs task",
+    ): "group: any",
+    (
+        (
+            "_entered close RuntimeError _exiting _tasks _aborting _loop create_task futures future_add_to_awaited_by _parent_task add "
+            "add_done_callback _on_task_done done cancel"
+        ),
+        "self coro kwargs task",
+    ): "group: any, cancelled when aborting",
+    (
+        (
+            "futures isfuture _get_loop ValueError coroutines iscoroutine inspect isawaitable _wrap_awaitable TypeError events "
+            "_get_event_loop create_task RuntimeError close"
+        ),
+        "coro_or_future loop called_wrap_awaitable",
+    ): "ensure",
+    (
+        (
+            "futures isfuture _get_loop ValueError coroutines iscoroutine inspect isawaitable TypeError events get_event_loop create_task "
+            "RuntimeError close"
+        ),
+        "coro_or_future loop should_close _wrap_awaitable",
+    ): "ensure",
+    ("_check_closed _task_factory tasks Task _source_traceback _set_task_name", "self coro name task"): "method: name",
+    ("_check_closed _task_factory tasks Task _source_traceback _set_task_name", "self coro name context task"): "method: context",
+    ("_check_closed _task_factory tasks Task _source_traceback set_name", "self coro name context task"): "method: context",
+    ("_check_closed _task_factory tasks Task _source_traceback", "self coro kwargs task"): "method: any",
 }
+
+
+def creating_functions() -> list[str]:
+    """Return the names of functions of `asyncio.tasks` that create tasks: up to 3.11 ``ensure_future`` has a private one inside."""
+    private = "_ensure_future"
+    return ["create_task", private if hasattr(sys.modules["asyncio.tasks"], private) else "ensure_future"]
 
 
 def loop_turn() -> CodeType | None:
@@ -266,14 +316,26 @@ def loop_turn() -> CodeType | None:
 
 
 def create_task_form(function: Any) -> str:  # noqa: ANN401 - a function
-    """Say which of the known forms a ``create_task`` function has; empty if it is none of them, or if there is no global lock.
+    """Say which of the known forms a function that creates tasks has; empty if it is none of them, or if there is no global lock.
 
     Read in 3.10.13, 3.11.7, 3.12.1, 3.13.0, 3.14.8 and 3.15.0; a patch release may change them.
     """
     code = getattr(function, "__code__", None)
     if code is None or not has_gil():
         return ""
-    return _CREATE_TASK.get((" ".join(code.co_names), " ".join(code.co_varnames)), "")
+    form = _CREATE_TASK.get((" ".join(code.co_names), " ".join(code.co_varnames)), "")
+    return f"{form}, unregistered" if form == "ensure" and task_registry() is None else form
+
+
+def coroutine_type() -> type:
+    """Return the type of coroutines of ``async def``, as `types.CoroutineType`."""
+
+    async def nothing() -> None:
+        pass
+
+    coroutine = nothing()
+    coroutine.close()
+    return type(coroutine)
 
 
 def has_gil() -> bool:
@@ -342,13 +404,27 @@ call: Any = getattr(_operator, "call", _weakref.ref.__call__)
 #: `exception_of` for tasks of asyncio's own, faster; None for one that has not failed.
 task_exception = _operator.attrgetter("_exception")
 
+#: Whether a fork warns in a process of more than one thread, as the kernel counts them.
+FORK_COUNTS_THREADS = sys.version_info >= (3, 12)
+
+#: The attribute that says whether one of asyncio's own tasks is done, and what it is before.
+STATE, PENDING = "_state", "PENDING"
+
+#: The attribute that `waiter_of` reads.
+WAITER = "_fut_waiter"
+
 #: `waiter_of` for tasks of asyncio's own, faster.
-waits = _operator.attrgetter("_fut_waiter")
+waits = _operator.attrgetter(WAITER)
 
 
 def task_done() -> Any:  # noqa: ANN401 - a method
     """Return the method ``done`` of asyncio's own tasks, whose call costs less than one by name."""
     return sys.modules["asyncio.tasks"].Task.done
+
+
+def task_coroutine() -> Any:  # noqa: ANN401 - a method
+    """Return the method ``get_coro`` of asyncio's own tasks."""
+    return sys.modules["asyncio.tasks"].Task.get_coro
 
 
 def complains(task: object) -> bool:
@@ -1060,7 +1136,7 @@ def temporary_file() -> Any:  # noqa: ANN401 - a class
 NEEDED = {
     "threading": ["_active", "_active_limbo_lock", "_thread_shutdown|_shutdown_locks"],
     "concurrent.futures.thread": ["_threads_queues", "_worker"],
-    "asyncio.tasks": ["Task._fut_waiter", "Task._log_traceback", "Task._exception", "Task._must_cancel"],
+    "asyncio.tasks": ["Task._fut_waiter", "Task._log_traceback", "Task._state", "Task._exception", "Task._must_cancel"],
     "tempfile": ["_TemporaryFileWrapper"],
 }
 

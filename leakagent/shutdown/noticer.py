@@ -18,8 +18,8 @@ A program that closes all descriptors would get the byte into a file of its own,
 the highest that the process may have: the program would have to have that many files open.
 
 The thread is there where a program has background work already (an event loop, a pool, a thread), or has loaded a library
-that computes for long (`COMPUTING`): nothing changes for a small script, which can have threads as few as it wants, and a fork ends
-the thread as it ends `leakagent.watcher`'s.
+that computes for long (`COMPUTING`): nothing changes for a small script, which can have threads as few as it wants, and a fork does
+with the thread what it does with `leakagent.watcher`'s.
 
 What is still open.  C code that holds the interpreter's lock keeps this thread from running as well.  uvloop has the descriptor for itself while it runs.
 Elsewhere than on POSIX a descriptor has to be a socket; nothing is done there.
@@ -161,8 +161,10 @@ class Noticer(Watcher):
             if self._errand is not None:
                 guard.call(self.part, self._errand)
                 self._errand = None
-            elif not numbers or self._await_handler(turn, numbers):
-                return
+                continue
+            with self.gate:
+                if not numbers or self._await_handler(turn, numbers):
+                    return
 
     def _await_handler(self, turn: Turn, numbers: bytes) -> bool:
         """Wait until the handler has run; return whether the thread is to end."""
@@ -170,7 +172,7 @@ class Noticer(Watcher):
         came = [number for number in numbers if number and self.is_ours(number)]
         if not came:
             # Others can come a thousand times a second (a profiler's): they are read all at once.
-            return turn.bell.acquire(timeout=_POLL)
+            return self._ends(turn)
         self.since = begin
         os.set_blocking(self._reading, False)
         try:
@@ -178,13 +180,21 @@ class Noticer(Watcher):
                 waited = time.monotonic() - begin
                 if waited > self._budget or (len(came) > 1 and waited > MOMENT):
                     (self.cut_off if waited > self._budget else self.die)(came[-1])
-                if turn.bell.acquire(timeout=_POLL):
+                if self._ends(turn):
                     return True
                 came += [number for number in self._more() if number and self.is_ours(number)]
             return False
         finally:
             self.since = 0.0
             os.set_blocking(self._reading, True)
+
+    def _ends(self, turn: Turn) -> bool:
+        """Wait a moment, in which a fork is possible; return whether the thread is to end."""
+        self.gate.release()
+        try:
+            return turn.bell.acquire(timeout=_POLL)
+        finally:
+            self.gate.acquire()
 
     def _more(self) -> bytes:
         try:

@@ -134,10 +134,8 @@ class Numbers:
 
     def _tasks(self) -> Iterable[tuple[str, Any, float, str]]:
         tasks = self.parts.get("asyncio")
-        for entry in [] if tasks is None else tasks.table.noted():
-            task = entry()
-            if task is not None and not task.done():
-                yield TASK, entry.site[0], entry.created, names.LIVE
+        for code, _lasti, created in [] if tasks is None else tasks.table.sites():
+            yield TASK, code, created, names.LIVE
 
     def _count(self) -> None:
         live = dict.fromkeys(KINDS, 0)
@@ -147,7 +145,7 @@ class Numbers:
             created = counts.created
             tasks = self.parts.get("asyncio") if kind == TASK else None
             if tasks is not None:
-                created = counts.finished + len(tasks.table.noted())
+                created = counts.finished + tasks.table.size()
             known = self._counts.get(kind, (0, 0))
             created = max(created, known[0])
             self._counts[kind] = created, max(created - live.get(kind, 0), known[1])

@@ -17,8 +17,8 @@ import pytest
 _INSTR = Path(__file__).resolve().parents[2] / "benchmarks" / "instr.py"
 _QUICK = ("--tasks", "1024", "--variant", "bare", "--variant", "bare again", "--variant", "leakagent", "--installed")
 
-#: Long runs say 1.07 and 1.17 (docs/benchmarks.md); the short ones here are up to 0.1 higher.
-ALLOWED = {"create_task, batch": 1.3, "TaskGroup": 1.35}
+#: Measured: 1.05 and 1.04 (docs/benchmarks.md); a garbage collection more or less is up to 0.05 in runs as short as these.
+ALLOWED = {"create_task, batch": 1.15, "TaskGroup": 1.15}
 
 
 def test_a_task_costs_no_more_than_it_did(tmp_path: Path) -> None:
@@ -30,8 +30,7 @@ def test_a_task_costs_no_more_than_it_did(tmp_path: Path) -> None:
     costs = {row["workload"]: row for row in rows if row["variant"] == "leakagent"}
     assert costs.keys() == ALLOWED.keys()
     for workload, row in costs.items():
-        # The loop's own tasks at its end come on top.
-        assert 1 <= row["coverage"] < 1.01, row
+        assert row["coverage"] == 1, row
         assert 0.5 < row["ratio"] <= ALLOWED[workload], row
 
 

@@ -512,6 +512,43 @@ def test_what_waits_on_purpose_is_not_told(watched: Callable[..., Watched], unti
     assert f"app.py:{run.line('the only one')} stalls" in run.stderr
 
 
+FAIR = """\
+import asyncio
+from leakagent.instrumentation import stalls
+
+stalls.LOOK_SECONDS = 1e-6  # one task per look
+
+class Backend:
+    async def read(self):
+        self.answer = asyncio.get_running_loop().create_future()
+        await self.answer
+
+async def late():
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        await Backend().read()
+
+async def main():
+    kept = [asyncio.create_task(asyncio.Queue().get()) for _ in range(8)]
+    task = asyncio.create_task(late())  # the newest
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, *kept)
+
+asyncio.run(main())
+"""
+
+
+def test_those_that_wait_on_purpose_keep_no_other_from_being_read(
+    watched: Callable[..., Watched], until: Callable[..., None]
+) -> None:
+    """A look has time for a few: the next one begins with those that have not had their turn."""
+    run = watched(FAIR)
+    until(lambda: f"app.py:{run.line('the newest')} main" in run.stderr, "the newest task has had its turn")
+    assert run.told("") == 1, run.stderr
+
+
 def _looks(run: Watched) -> int:
     """Return how often the program's threads, which all wait, have woken up: the agent's own is the only one with a clock so short."""
     return sum(

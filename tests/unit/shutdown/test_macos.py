@@ -129,7 +129,7 @@ def test_pretended_macos_a_starter_that_is_gone_already(
 def test_pretended_macos_the_thread_ends_before_a_fork_and_starts_again(
     starter: subprocess.Popen[bytes], watch: tuple[ParentWatch, threading.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parent_watch, "_COUNTS_THREADS", True)
+    monkeypatch.setattr(parent_watch.interpreter, "FORK_COUNTS_THREADS", True)
     monkeypatch.setattr(parent_watch, "_COUNTS_AFTER_HOOKS", False)
     watch[0].start(starter.pid)
     first = queue_that_waits(0)
