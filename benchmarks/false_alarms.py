@@ -64,6 +64,8 @@ _COLLECTED = "Exception ignored in: <socket|unraisable exception warnings"
 #: What was found, looked at by a person: pattern over suite, test and place -> verdict.
 VERDICTS = {
     r"uvicorn.*test_process_(ping_pong|ready)": "true: the test's own thread (`always_pong`) waits in `recv()` for ever, the pipe is not closed",
+    r"uvicorn.*restart_aborts.*fails only": "no leak: a worker must answer five seconds after its start, which is too little on a busy machine; it has failed without "
+    "leakagent as well",
     r"uvicorn.*restart_aborts": "true: the test has failed, as it does without leakagent on a busy machine, and never comes to its `terminate_all()`",
     r"anyio.*test_receive_timeout": "true: the test's own thread serves for a second, and the test does not wait for it",
     r"anyio.*test_happy_eyeballs": "true: the test fails anyway, without IPv6, and leaves its thread in `accept()`",
