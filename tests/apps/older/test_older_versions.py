@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -240,3 +241,48 @@ def test_a_forked_child_of_lancedb_is_told_before_it_hangs(
     assert stdout.splitlines() == ["-9 1"], stderr
     found = json.loads(report.read_text(encoding="utf-8"))["findings"]
     assert ("blocks_exit", "lancedb.loop", line) in [(one["reason"], one["kind"], one["site"]["line"]) for one in found], found
+
+
+# 0.6.3 catches what comes up while a batch is handed on to the indices, and acknowledges it in part: the signal comes in the middle of that.
+IN_A_BATCH = """\
+import sys
+import time
+import chromadb
+client = chromadb.PersistentClient("db", settings=chromadb.Settings(anonymized_telemetry=False))
+things = client.get_or_create_collection("things", embedding_function=None)
+if sys.argv[1:] == ["read"]:
+    print(things.count())
+    sys.exit()
+from chromadb.segment.impl.metadata.sqlite import SqliteMetadataSegment
+from leakagent.shutdown.signals import state
+write = SqliteMetadataSegment._insert_record
+def slowly(*args):
+    print("writing", flush=True)
+    while not state.number:
+        time.sleep(0.01)
+    return write(*args)
+SqliteMetadataSegment._insert_record = slowly
+things.add(ids=[str(n) for n in range(50)], embeddings=[[float(n), 1.0] for n in range(50)])
+while True:
+    time.sleep(0.01)
+"""
+
+
+def test_sigterm_in_the_middle_of_a_batch_of_chromadb(
+    environment: Callable[..., dict[str, str]], python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
+) -> None:
+    report, pipe = tmp_path / "report.json", subprocess.PIPE
+    command = [sys.executable, "-W", "ignore", "-m", "leakagent", "--report", f"json:{report}", program(IN_A_BATCH)]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        process.terminate()
+        try:
+            _, stderr = process.communicate(timeout=240)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGTERM, stderr
+    assert "Exception occurred" not in stderr
+    found = json.loads(report.read_text(encoding="utf-8"))["findings"]
+    assert [(one["reason"], one["kind"], one["action"]) for one in found] == [("not_closed", "chromadb.client", "closed")]
+    assert python(program(IN_A_BATCH), "read").stdout == "50\n"
