@@ -54,25 +54,34 @@ Python of this environment.  leakagent COMMAND --help says more about one comman
 #: What `--help` says of a command; that of `run` is the whole text.
 ABOUT = {
     "attach": """\
-Starts the agent in a Python program that runs already, and takes up its tasks, threads, pools and children.  Needs Python 3.14
-or newer, the same minor version here and there.  --wait is how long a program that sits in a system call gets to come back from
-it (default 10).""",
+Starts the agent in a Python program that runs already, and takes up its tasks, threads, pools and
+children. Needs Python 3.14 or newer, the same minor version here and there. --wait is how long a
+program that sits in a system call gets to come back from it (default 10).""",
     "baseline": """\
-Prints a file that accepts the leaks of a JSON report by their fingerprints, which survive lines that move.  With --baseline FILE, only
-new leaks count for --fail-on-leak; pytest has --leakagent-baseline FILE.""",
+Prints a file that accepts the leaks of a JSON report by their fingerprints, which survive lines
+that move. With --baseline FILE, only new leaks count for --fail-on-leak; pytest has
+--leakagent-baseline FILE.""",
     "doctor": """\
-Says whether the start-up hook runs in this environment, which patches are in force, which versions and exporters are there.  Status 1 if
-something needs attention.""",
-    "dump": "Prints the JSON report of a living process: what is open, what leaks, what grows.  leakagent report FILE shows it.",
-    "ps": "Lists your processes that can be asked, with what is open in each.",
+Says whether the start-up hook runs in this environment, which patches are in force, which versions
+and exporters are there. Status 1 if something needs attention.""",
+    "dump": """\
+Prints the JSON report of a living process: what is open, what leaks, what grows. leakagent report
+FILE shows it.""",
+    "ps": """\
+Lists your processes that can be asked, with what is open in each.""",
     "reap": """\
-Lists what dead programs have left behind; --clean ends what is proven to be theirs, or only the PIDs that are named.""",
+Lists what dead programs have left behind; --clean ends what is proven to be theirs, or only the
+PIDs that are named.""",
     "report": """\
-Shows a JSON report (--report json:FILE, leakagent dump) as text, or writes it as HTML or Markdown.  Of two reports it says what is new,
-grown, shrunk and gone; the status is 23 if something is new or has grown.""",
+Shows a JSON report (--report json:FILE, leakagent dump) as text, or writes it as HTML or Markdown.
+Of two reports it says what is new, grown, shrunk and gone; the status is 23 if something is new or
+has grown.""",
     "top": """\
-Shows all your processes under leakagent in one view, those that leak first.  --once prints it and ends; --json prints it for programs.""",
-    "why": "Says what keeps a process alive, the culprit first, with its line and the fix; also while it hangs in its end.",
+Shows all your processes under leakagent in one view, those that leak first. --once prints it and
+ends; --json prints it for programs.""",
+    "why": """\
+Says what keeps a process alive, the culprit first, with its line and the fix; also while it hangs
+in its end.""",
 }
 
 

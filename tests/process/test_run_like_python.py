@@ -175,7 +175,7 @@ def test_every_command_says_what_it_is_for(command: str, capsys: pytest.CaptureF
     usage, about = capsys.readouterr().out.split("\n\n")
     assert usage.startswith(f"usage: leakagent {command} ")
     assert about.rstrip().endswith(".")
-    assert all(len(line) <= 130 for line in about.splitlines())
+    assert all(len(line) <= 100 for line in about.splitlines())
 
 
 def test_usage(python: Callable[..., object]) -> None:
