@@ -72,7 +72,7 @@ class Tasks:
         self.judge: Callable[..., None] | None = None
         #: Called when Ctrl+C comes while an ending loop waits for its tasks.
         self.interrupted: Callable[[], None] = lambda: None
-        self.table = TaskTable(lambda: registry.count(TASK))
+        self.table = TaskTable(lambda: registry.count(TASK), lambda: registry.scoped is not None or registry.owned is not None)
         self.errors = Errors(self.table.search)
         self.table.failed = self.errors.note
         self.direct = Sweep()

@@ -114,8 +114,14 @@ class TaskTable:
 
     """
 
-    def __init__(self, count: Callable[[], Counts]) -> None:
-        """Start empty; ``count`` returns the counts of tasks, which are kept up to date at sweeps."""
+    def __init__(self, count: Callable[[], Counts], is_exact: Callable[[], bool]) -> None:
+        """Start empty.
+
+        Args:
+            count: Returns the counts of tasks, which are kept up to date at sweeps.
+            is_exact: Says whether somebody asks by the time of its creation in which test or scope a task was made.
+
+        """
         self.young: list[Any] = []
         self.seen = 0
         self.old: list[Block] = []
@@ -131,6 +137,7 @@ class TaskTable:
         self._index: dict[int, tuple[Any, ...]] = {}
         self._offsets: dict[int, int] = {}
         self._count = count
+        self._is_exact = is_exact
         self._finished = 0
         self._next = 0
         self._turn = 0
@@ -341,8 +348,9 @@ class TaskTable:
         if len(self._offsets) > OFFSETS:
             self._offsets.clear()
         words[2::ONE] = map(self._offsets.setdefault, words[2::ONE], words[2::ONE])
-        same = float("-inf")
-        words[3::ONE] = [same if created - same < SAME_TIME else (same := created) for created in words[3::ONE]]
+        if not self._is_exact():
+            same = float("-inf")
+            words[3::ONE] = [same if created - same < SAME_TIME else (same := created) for created in words[3::ONE]]
         if self.old and len(self.old[-1]) + len(words) <= BLOCK:
             block = self.old[-1]
             block.extend(words)

@@ -175,6 +175,30 @@ def test_who_is_blamed(outcome: Callable[..., Any]) -> None:
     assert "fixture server" not in end, after
 
 
+AT_THE_SAME_MOMENT = """
+@pytest.fixture(scope="session")
+def loop():
+    loop = asyncio.new_event_loop()
+    serving = loop.create_task(background())
+    yield loop
+    for task in asyncio.all_tasks(loop): task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+def test_right_after_its_fixture(loop):
+    kept.append(loop.create_task(background()))
+    gc.collect()  # the notes of old tasks are shorter
+
+def test_before_the_loop_is_closed(loop):
+    pass
+"""
+
+
+def test_moments_between_two_tasks_are_told_apart(outcome: Callable[..., Any]) -> None:
+    after = outcome("import gc\n" + AT_THE_SAME_MOMENT)
+    assert after.of("failure") == ["test_right_after_its_fixture"], after
+
+
 def test_without_the_option_nothing_is_loaded(python: Callable[..., Any], program: Callable[..., Path]) -> None:
     program(
         """\
