@@ -196,7 +196,8 @@ def test_an_exit_handler_that_is_older_than_lancedb(compare: Callable[..., Any])
         assert [(one["reason"], one["site"]["line"]) for one in report["findings"]] == [("not_closed", 10)], report["findings"]
 
 
-# A forked child of 0.40.0 ends by SIGSEGV now and then, without the agent as well (5 of 180).
+# A forked child of 0.40.0 ends by SIGSEGV now and then (7 of 700), or waits for ever (1 of 520), without the agent: lancedb warns of it.
+# One of three has to come to its end.
 CHILDREN = """\
 import multiprocessing
 import sys
@@ -209,9 +210,14 @@ if __name__ == "__main__":
     table = db.create_table("t", [{"id": 1}])
     print(table.count_rows(), flush=True)
     for method in ("fork", "spawn", "forkserver"):
-        process = multiprocessing.get_context(method).Process(target=child)
-        process.start()
-        process.join()
+        for _ in range(3):
+            process = multiprocessing.get_context(method).Process(target=child)
+            process.start()
+            process.join(45)
+            if process.exitcode is not None:
+                break
+            process.kill()
+            process.join()
         print(method, process.exitcode in ((0, -11) if method == "fork" else (0,)), flush=True)
     print(table.count_rows(), flush=True)
     sys.exit(6)
