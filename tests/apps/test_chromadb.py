@@ -469,10 +469,13 @@ def raced():
             pass
     made = []
     threads = [threading.Thread(target=work) for n in range(8)]
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # else one can be done before the next one has its turn
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    sys.setswitchinterval(usual)
     return made
 kept = [globals()[name]() for name in sys.argv[1:]]
 looks(3)
