@@ -176,7 +176,10 @@ class Window:
                     self.held += map(interpreter.call, self.table.noted())
             except Exception as error:  # noqa: BLE001 - an exception here would be printed by the collector
                 guard.failed("asyncio tasks", error)
-            self.held += map(interpreter.call, self.table.young[self.table.seen :: ONE])
+            try:
+                self.held += map(interpreter.call, self.table.young[self.table.seen :: ONE])
+            except MemoryError as error:
+                guard.failed("asyncio tasks", error)
         elif self._started:
             self.held.clear()
             self.seconds += time.perf_counter() - self._started
