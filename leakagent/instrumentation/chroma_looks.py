@@ -57,7 +57,8 @@ class Looks:
     def growing(self, by_system: dict[Held, list[Record]] | None = None) -> list[Stall]:
         """Return what there is too much of, be it in use or not."""
         by_system = self._by_system() if by_system is None else by_system
-        return self._too_many(by_system) + self.directories(by_system) + self._raced() + self._left_by_close()
+        # A race is why one directory is open several times: of one place, what comes first is told.
+        return self._too_many(by_system) + self._raced() + self.directories(by_system) + self._left_by_close()
 
     def _by_system(self) -> dict[Held, list[Record]]:
         found: dict[Held, list[Record]] = {}

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Seconds until a process must have answered; it may be busy in C code that does not let its other threads run.
 SECONDS = 10.0
 
+#: Seconds that a process is waited for which has no socket, and between two looks.
+YOUNG, _MOMENT = 1.0, 0.02
+
 #: What is said if there is no process that can be asked.
 NOBODY = "no process of yours can be asked; `python -m leakagent app.py` and LEAKAGENT=1 start some that can"
 
@@ -71,11 +74,20 @@ def ask(pid: int, word: str, seconds: float = SECONDS) -> Any:  # noqa: ANN401 -
         NoAnswerError: It has no socket, or did not answer.
 
     """
-    names = [name for other, name in protocol.sockets() if other == pid]
+    names = _names(pid)
+    end = time.monotonic() + YOUNG
+    # A program that was just started, or forks, has its socket in a moment.
+    while not names and os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
+        time.sleep(_MOMENT)
+        names = _names(pid)
     if not names:
         message = f"no agent can be asked in process {pid}: `leakagent ps` lists those that can; `leakagent attach {pid}` starts one (from Python 3.14 on)"
         raise NoAnswerError(message)
     return _exchange(names[0], pid, word, seconds)
+
+
+def _names(pid: int) -> list[str]:
+    return [name for other, name in protocol.sockets() if other == pid]
 
 
 def _exchange(name: str, pid: int, word: str, seconds: float) -> Any:  # noqa: ANN401

@@ -116,6 +116,14 @@ def test_it_answers_while_python_waits_for_a_thread(running: Callable[..., Any])
     assert app.end() == (0, "")
 
 
+def test_one_that_was_just_started_is_waited_for(running: Callable[..., Any], monkeypatch: Any) -> None:
+    app = running(THREAD)
+    assert app.line().startswith("ready ")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(app.runtime))
+    monkeypatch.setattr(client, "YOUNG", 60.0)
+    assert client.ask(app.pid, "status")["pid"] == app.pid
+
+
 def test_switched_off(running: Callable[..., Any]) -> None:
     app = running(THREAD, options=("--live", "0"))
     assert app.line() == "ready []"
