@@ -185,8 +185,8 @@ class Tasks:
 
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):
             guard.call("asyncio loops", state.interrupted, self.grace)
-        timer = loop.call_later(self.grace, give_up)
         begin = time.monotonic()
+        timer = loop.call_later(self.grace, give_up)
         try:
             original(loop)
         except KeyboardInterrupt:

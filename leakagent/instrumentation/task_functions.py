@@ -35,7 +35,7 @@ _OURS = __file__.rpartition("functions")[0]
 def _around(original: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """Have asyncio make a task, and keep leakagent out of the stack that its debug mode notes for its messages."""
     made = original(*args, **kwargs)
-    trace = getattr(made, "_source_traceback", None)
+    trace = interpreter.creation_stack(made)
     if trace:
         trace[:] = [step for step in trace if not step.filename.startswith(_OURS)]
     try:

@@ -294,7 +294,7 @@ class TaskTable:
             task = words[number * ONE]()
             if states[number] is None and task is not None and not task.done():  # not asyncio's own
                 pending[number] = True
-            elif getattr(task, "_exception", None) is not None:
+            elif interpreter.has_failed(task):
                 self.failed(task, self.entry(task, *words[number * ONE + 1 : (number + 1) * ONE]))
             task = None
         return select(words, pending)
@@ -308,7 +308,7 @@ class TaskTable:
         if True not in done:
             return words, tasks
         for number, task in [*compress(enumerate(tasks), done)]:
-            if getattr(task, "_exception", None) is not None:
+            if interpreter.has_failed(task):
                 self.failed(task, self.entry(task, *words[number * ONE + 1 : (number + 1) * ONE]))
         pending = [*map(not_, done)]
         return select(words, pending), [*compress(tasks, pending)]

@@ -432,6 +432,17 @@ def complains(task: object) -> bool:
     return bool(getattr(task, "_log_traceback", False))
 
 
+def has_failed(task: object) -> bool:
+    """Say whether a finished task has failed; False for one of a loop that keeps its exception elsewhere."""
+    return getattr(task, "_exception", None) is not None
+
+
+def creation_stack(task: object) -> list[Any] | None:
+    """Return the stack that asyncio's debug mode has noted of a task, to be changed in place; None without one."""
+    found: list[Any] | None = getattr(task, "_source_traceback", None)
+    return found
+
+
 def exception_of(task: Any) -> BaseException:  # noqa: ANN401 - a task
     """Return the exception of a failed task without marking it as looked at."""
     error: BaseException = task._exception  # noqa: SLF001

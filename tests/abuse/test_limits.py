@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -162,8 +163,8 @@ def test_no_memory_left(both: Callable[..., Any]) -> None:
     # What Python itself warns of in such a moment (a coroutine that never became a task) is none of this test's business.
     for _ in range(6):
         found = both(MEMORY, env={"PYTHONWARNINGS": "ignore"})
-        # 3.15.0 itself ends by SIGSEGV in such a moment now and then.
-        if -signal.SIGSEGV not in {found.bare.returncode, found.ran.returncode}:
+        # Bare, 3.15.0 ends by SIGSEGV in such a moment now and then: there is nothing to compare with.
+        if sys.version_info < (3, 15) or found.bare.returncode != -signal.SIGSEGV:
             break
     assert (found.ran.stdout, found.ran.returncode) == (found.bare.stdout, found.bare.returncode) == (found.bare.stdout, 7), found
     assert found.bare.stdout == "24500\n24500 True\n", found

@@ -210,10 +210,11 @@ if __name__ == "__main__":
     table = db.create_table("t", [{"id": 1}])
     print(table.count_rows(), flush=True)
     for method in ("fork", "spawn", "forkserver"):
-        for _ in range(3):
+        # Only fork is tried again.
+        for _ in range(3 if method == "fork" else 1):
             process = multiprocessing.get_context(method).Process(target=child)
             process.start()
-            process.join(45)
+            process.join(45 if method == "fork" else None)
             if process.exitcode is not None:
                 break
             process.kill()

@@ -351,6 +351,50 @@ def test_a_child_forks_without_a_warning_and_is_watched_after_it(
     until(lambda: in_session(process.pid) == [], "the children end")
 
 
+CATCHES = """\
+import multiprocessing, os, time
+from leakagent.shutdown.signals import CATCH_ALL
+CATCH_ALL.add(("__main__", "batch"))
+
+def batch(up):
+    starter = os.getppid()
+    try:
+        up.put("ready")
+        while os.getppid() == starter:
+            time.sleep(0.01)
+        # So that it is asked, and asked again.
+        for _ in range(100):
+            time.sleep(0.01)
+        said = "done"
+    except BaseException as error:
+        said = f"caught {error}"
+    with open("said", "w") as file:
+        file.write(said)
+
+def work(up):
+    batch(up)
+    while True:
+        time.sleep(0.01)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    up = context.SimpleQueue()
+    context.Process(target=work, args=(up,)).start()
+    print(up.get(), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_function_that_catches_all_is_waited_for(
+    spawn: Callable[..., Any], program: Callable[..., Path], until: Callable[..., None], tmp_path: Path
+) -> None:
+    process = spawn("-m", "leakagent", "--report", "off", program(CATCHES))
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    until(lambda: in_session(process.pid) == [], "the child ends")
+    assert (tmp_path / "said").read_text(encoding="utf-8") == "done"
+
+
 ORPHANED = """\
 import multiprocessing, os, time
 
