@@ -59,8 +59,9 @@ _AFTER_FORK = "start children by spawn or forkserver, and make the client in the
 _HARMLESS = ("heartbeat",)
 
 #: What hands a batch on to the indices, up to 0.6 and where 1.x is used without Rust: ``except BaseException``, and the batch is acknowledged
-#: in part (chromadb/db/mixins/embeddings_queue.py).
-_CATCHES_ALL = ("chromadb.db.mixins.embeddings_queue", "_notify_one")
+#: in part (chromadb/db/mixins/embeddings_queue.py).  `submit_embeddings` calls it before it commits, and what comes up between the two undoes
+#: the batch in one of the two indices only.
+_CATCHES_ALL = {("chromadb.db.mixins.embeddings_queue", name) for name in ("_notify_one", "submit_embeddings")}
 
 #: Seconds after which threads are looked at again, and the share of the time for closing that calls in flight get.
 _LOOK_AFTER = 0.002
@@ -99,7 +100,7 @@ class ChromaClients(Instrumentation):
             if _FORGET_ALL in vars(shared):
                 patches.wrap(shared, _FORGET_ALL, self._forgotten)
             watcher.look_every(PAUSE, self.look)
-            CATCH_ALL.add(_CATCHES_ALL)
+            CATCH_ALL.update(_CATCHES_ALL)
 
     # -- patched methods ---------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ began.  Windows and macOS: by reading only.
 
 from __future__ import annotations
 
+import _imp
 import _operator
 import _signal  # type: ignore[import-not-found]
 import _thread
@@ -697,6 +698,30 @@ def console_quitter() -> type | None:
 def is_being_imported(module: object) -> bool:
     """Say whether a module of `sys.modules` has not run to its end yet."""
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+
+
+def imports(ident: int) -> bool:
+    """Say whether a thread, by its identity, is in the middle of an import."""
+    frame = frames().get(ident)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def keep_import_lock(seconds: float) -> bool:
+    """Take the import system's lock for good if nobody has it within that time, and say so; this thread may go on importing.
+
+    Threads have it while they look for a module, and for some instructions at the begin and the end of an import.
+    """
+    end = time.monotonic() + seconds
+    while _imp.lock_held():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.001)
+    _imp.acquire_lock()
+    return True
 
 
 def executor_base() -> type | None:

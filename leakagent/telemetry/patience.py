@@ -56,6 +56,11 @@ class Patience:
         self._import_began = None
         self._imported = True
 
+    @property
+    def left(self) -> float:
+        """Return the seconds that are left, with those that were put aside."""
+        return max(0.0, self._left)
+
     def wait(self, lock: LockType, *, teardown: bool = True) -> bool:
         """Wait for a lock as long as there is patience left.
 
@@ -69,7 +74,7 @@ class Patience:
         """
         began = time.monotonic()
         try:
-            return lock.acquire(timeout=self._share(began) if teardown else max(0.0, self._left))
+            return lock.acquire(timeout=self._share(began) if teardown else self.left)
         finally:
             self._left -= time.monotonic() - began
 

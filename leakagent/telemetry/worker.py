@@ -12,6 +12,8 @@ started again at the next collection, since Python counts the threads right afte
 A process that calls ``os._exit`` or becomes another program (``os.exec*``) runs no exit handler: what it has counted and found by then is
 sent right before (`Telemetry.flush`), with the same deadline.  It says nothing of a clean-up, since there is none.
 
+A thread that is given up must not be in the middle of an import when Python finalizes (`leakagent.telemetry.giving_up`).
+
 Prometheus fetches the metrics; the same thread answers while it waits (`leakagent.telemetry.scrape`).
 
 What is still open.  A child that is forked while the SDK is loaded, if that takes long, sends nothing.  A process that is killed has sent what it
@@ -28,6 +30,7 @@ import time
 from leakagent import guard
 from leakagent.shutdown import interpreter
 
+from .giving_up import GivenUpError, give_up
 from .patience import Patience
 
 TYPE_CHECKING = False
@@ -60,7 +63,7 @@ class _Turn:
     What it is woken for is set before: ``must_send``, or ``over``.  A ring may come when it was heeded already, and means nothing then.
     """
 
-    __slots__ = ("bell", "ended", "loaded", "must_send", "native_id", "over", "sent")
+    __slots__ = ("bell", "ended", "ident", "loaded", "must_send", "native_id", "over", "sent")
 
     def __init__(self) -> None:
         self.bell = _thread.allocate_lock()
@@ -73,7 +76,7 @@ class _Turn:
         self.sent.acquire()
         self.ended.acquire()
         self.loaded.acquire()
-        self.native_id = 0
+        self.native_id = self.ident = 0
 
 
 class Telemetry:
@@ -130,7 +133,7 @@ class Telemetry:
     # -- in the thread -----------------------------------------------------------------------------------------------
 
     def _run(self, turn: _Turn) -> None:
-        turn.native_id = _thread.get_native_id()
+        turn.native_id, turn.ident = _thread.get_native_id(), _thread.get_ident()
         self.numbers.registry.own.add(_thread.get_ident())
         # A signal is for the main thread, whose system call it has to interrupt.
         interpreter.block_all()
@@ -147,6 +150,8 @@ class Telemetry:
             self._send_until_over(turn, rung=rung)
             if self._last is not None:
                 self._undelivered = self._send(*self._last)
+        except GivenUpError:
+            return
         except Exception as error:  # noqa: BLE001 - the program must never see it
             if self._given_up:  # the interpreter has closed what the SDK needs
                 self._undelivered = ["the last report (not loaded in time)"]
@@ -270,6 +275,7 @@ class Telemetry:
             if not self._patience.wait(turn.ended):
                 self._given_up = True
                 self._undelivered = ["the last report (no answer)"]
+                give_up(turn.ident, turn.ended, self._patience.left)
         self._say_undelivered()
 
     def flush(self) -> None:

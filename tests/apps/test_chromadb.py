@@ -460,22 +460,23 @@ def reruns():
         client = chromadb.PersistentClient("reruns")  # reruns
     return client
 def raced():
-    together = threading.Barrier(8)
+    both, usual = threading.Barrier(2), chromadb.config.System.__init__
+    def init(self, settings):
+        both.wait(60)  # neither is done before the other one has begun
+        usual(self, settings)
     def work():
-        together.wait()
         try:
             made.append(chromadb.PersistentClient("raced"))  # raced
         except BaseException:
             pass
     made = []
-    threads = [threading.Thread(target=work) for n in range(8)]
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # else one can be done before the next one has its turn
+    threads = [threading.Thread(target=work) for n in range(2)]
+    chromadb.config.System.__init__ = init
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    sys.setswitchinterval(usual)
+    chromadb.config.System.__init__ = usual
     return made
 kept = [globals()[name]() for name in sys.argv[1:]]
 looks(3)

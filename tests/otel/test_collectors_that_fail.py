@@ -190,6 +190,56 @@ leakagent.install()
     assert 0.1 <= first["ready"] <= 0.2 / (1 + TEARDOWN)
 
 
+#: An agent's thread that is given up while it imports, and what Python calls in the collection of its own end.
+IN_AN_IMPORT = """
+import _imp, gc, importlib.util, sys, threading, time
+main, name = threading.get_ident(), []
+class Slow:
+    @staticmethod
+    def find_spec(wanted, path=None, target=None):
+        if threading.get_ident() != main:
+            name[:] = [wanted]
+            FINDS
+sys.meta_path.insert(0, Slow)
+import leakagent
+leakagent.install()
+end = time.monotonic() + 60
+while not name and time.monotonic() < end:
+    time.sleep(0.01)
+def last(phase, info):
+    if sys.is_finalizing():
+        gc.callbacks.clear()
+        NEEDS
+        sys.stdout.write("done\\n")
+gc.callbacks.append(last)
+"""
+
+#: How the agent's thread finds a module, what it imports instead of the SDK, and what the program needs at its end.
+IMPORTS = {
+    # Python has both locks while it looks for a module.
+    "at the next module": ("time.sleep(0.05)", "", "__import__(name[0].partition('.')[0])"),
+    # It has the import system's most of the time, and does not come to its next module.
+    "in this module": (
+        "return importlib.util.spec_from_file_location(wanted, 'stand_in.py')",
+        "import _imp, time\nwhile True:\n    _imp.acquire_lock()\n    time.sleep(0.02)\n    _imp.release_lock()\n    time.sleep(0.002)\n",
+        "_imp.acquire_lock()",
+    ),
+}
+
+
+@pytest.mark.parametrize("where", IMPORTS)
+def test_a_thread_that_is_given_up_while_it_imports_leaves_nothing_locked(
+    where: str, refused: int, python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
+) -> None:
+    finds, instead, needs = IMPORTS[where]
+    (tmp_path / "stand_in.py").write_text(instead, encoding="utf-8")
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{refused}", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+    ran = python(program(IN_AN_IMPORT.replace("FINDS", finds).replace("NEEDS", needs)), env={**HOUR, **env})
+    assert (ran.returncode, ran.stdout) == (0, "done\n"), ran
+    assert ran.stderr.count("\n") == 1, ran
+    assert "telemetry was not delivered" in ran.stderr, ran
+
+
 #: Both ask a real name server, each as its protocol does: gRPC by c-ares, HTTP by `socket.getaddrinfo`.  Which one the machine asks can't be
 #: changed, so that the program names it; it takes leakagent in afterwards.
 RESOLVERS = {

@@ -1,0 +1,67 @@
+"""A thread that is given up, at the end of a program, in the middle of an import.
+
+The problem.  Python stops such a thread where it is when it finalizes, with all that it has locked: an import has the lock of its module,
+and while it looks for one that of the import system (``_find_spec`` in importlib._bootstrap).  Finalization takes both: for a module that
+a ``__del__`` imports, and for a reference to a module's lock that dies (``_get_module_lock``).  The process then hangs for ever: one in
+hundreds of short programs whose exporters were still being imported (CPython 3.15).
+
+What does not work.  An exception from outside (``PyThreadState_SetAsyncExc``) can come between taking a lock and the ``try`` that
+releases it.
+
+What we do.  A finder in front of ``sys.meta_path`` raises in that thread when it looks for its next module, where the import system expects
+that a finder raises.  Everything on the way out releases its locks, and takes what was half imported out of `sys.modules`.  The main
+thread waits for that with what is left of the allowance.  In the end it takes the import system's lock and keeps it, so that nobody can be
+stopped while having it; the agent's exit handler is the last one, and threads that a program could wait for have ended.
+
+What is still open.  A thread that does not come to its next module in time (in C code for long) keeps the locks of its modules, and one
+that does not come out of a finder the import system's.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+
+from leakagent.shutdown import interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _thread import LockType
+
+#: Seconds that a thread gets at least to come to its next module and out of the import.
+LEAST = 0.05
+
+#: Seconds in which nobody may have the import system's lock for a moment: who has it releases it soon, and else the process may hang for ever.
+LOCK_SECONDS = 1.0
+
+
+class GivenUpError(BaseException):
+    """Nobody waits for this thread any more; no `Exception`, which what is imported may catch."""
+
+
+class _Refuses:
+    """A finder that lets one thread import nothing more."""
+
+    def __init__(self, ident: int) -> None:
+        self._ident = ident
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        """Find nothing, or raise (``importlib.abc.MetaPathFinder``)."""
+        if _thread.get_ident() == self._ident:
+            message = f"the program ends while {name} is imported"
+            raise GivenUpError(message)
+
+
+def give_up(ident: int, ended: LockType, seconds: float) -> None:
+    """See to it that a thread that goes on is not stopped in the middle of an import.
+
+    Args:
+        ident: The thread's identity, as of `threading.get_ident`.
+        ended: What it releases at its end.
+        seconds: How long that may be waited for.
+
+    """
+    sys.meta_path.insert(0, _Refuses(ident))
+    if interpreter.imports(ident):
+        ended.acquire(timeout=max(seconds, LEAST))
+    interpreter.keep_import_lock(LOCK_SECONDS)
