@@ -1,9 +1,10 @@
-"""A thread that is given up, at the end of a program, in the middle of an import.
+"""A thread that is given up, at the end of a program, in the middle of an import or of a line for the terminal.
 
 The problem.  Python stops such a thread where it is when it finalizes, with all that it has locked: an import has the lock of its module,
 and while it looks for one that of the import system (``_find_spec`` in importlib._bootstrap).  Finalization takes both: for a module that
 a ``__del__`` imports, and for a reference to a module's lock that dies (``_get_module_lock``).  The process then hangs for ever: one in
-hundreds of short programs whose exporters were still being imported (CPython 3.15).
+hundreds of short programs whose exporters were still being imported (CPython 3.15).  A buffered stream is locked while it is written to;
+Python, which flushes the standard ones at its end, waits a second for that, and then aborts (``_enter_buffered_busy`` in bufferedio.c).
 
 What does not work.  An exception from outside (``PyThreadState_SetAsyncExc``) can come between taking a lock and the ``try`` that
 releases it.
@@ -11,7 +12,8 @@ releases it.
 What we do.  A finder in front of ``sys.meta_path`` raises in that thread when it looks for its next module, where the import system expects
 that a finder raises.  Everything on the way out releases its locks, and takes what was half imported out of `sys.modules`.  The main
 thread waits for that with what is left of the allowance.  In the end it takes the import system's lock and keeps it, so that nobody can be
-stopped while having it; the agent's exit handler is the last one, and threads that a program could wait for have ended.
+stopped while having it; the agent's exit handler is the last one, and threads that a program could wait for have ended.  Console exporters
+write through an `Outlet`, which is shut in the same way.
 
 What is still open.  A thread that does not come to its next module in time (in C code for long) keeps the locks of its modules, and one
 that does not come out of a finder the import system's.
@@ -27,16 +29,54 @@ from leakagent.shutdown import interpreter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
+    from collections.abc import Callable
+    from typing import TextIO, TypeVar
+
+    T = TypeVar("T")
 
 #: Seconds that a thread gets at least to come to its next module and out of the import.
 LEAST = 0.05
 
-#: Seconds in which nobody may have the import system's lock for a moment: who has it releases it soon, and else the process may hang for ever.
+#: Seconds that the import system's lock, and the one of the outlets, are waited for: who has one releases it soon, and else the process may hang
+#: or abort.
 LOCK_SECONDS = 1.0
+
+#: Whoever has it may write to the terminal; the main thread keeps it in the end.
+_may_write = _thread.allocate_lock()
+_shut: list[bool] = []
 
 
 class GivenUpError(BaseException):
     """Nobody waits for this thread any more; no `Exception`, which what is imported may catch."""
+
+
+class Outlet:
+    """What console exporters write to: a text stream, which is not left locked."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to a stream."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, as `io.TextIOBase.write`."""
+        return self._do(self._stream.write, text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        self._do(self._stream.flush)
+
+    def _do(self, method: Callable[..., T], *args: str) -> T:
+        with _may_write:
+            if _shut:
+                message = "the program ends"
+                raise GivenUpError(message)
+            return method(*args)
+
+
+def forked() -> None:
+    """Start afresh in a forked child, where nobody will release what the parent's thread had."""
+    global _may_write  # noqa: PLW0603 - one of the process
+    _may_write = _thread.allocate_lock()
 
 
 class _Refuses:
@@ -53,7 +93,7 @@ class _Refuses:
 
 
 def give_up(ident: int, ended: LockType, seconds: float) -> None:
-    """See to it that a thread that goes on is not stopped in the middle of an import.
+    """See to it that a thread that goes on is not stopped where the end of Python needs what it has.
 
     Args:
         ident: The thread's identity, as of `threading.get_ident`.
@@ -62,6 +102,8 @@ def give_up(ident: int, ended: LockType, seconds: float) -> None:
 
     """
     sys.meta_path.insert(0, _Refuses(ident))
+    _shut.append(True)
     if interpreter.imports(ident):
         ended.acquire(timeout=max(seconds, LEAST))
     interpreter.keep_import_lock(LOCK_SECONDS)
+    _may_write.acquire(timeout=LOCK_SECONDS)

@@ -37,6 +37,7 @@ from leakagent import __version__
 from leakagent.core.findings import Finding, Report
 
 from . import names
+from .giving_up import Outlet
 from .spans import Spans
 from .wanted import CONSOLE, GRPC, LOGS, METRICS, PROMETHEUS, TRACES
 
@@ -87,7 +88,7 @@ def exporter_class(signal: str, protocol: str) -> Callable[..., Any]:
         # The SDK has renamed the one for log records.
         made = getattr(found, "ConsoleLogRecordExporter", None) if signal == LOGS else None
         # Not the program's standard output.
-        return partial(made or getattr(found, f"Console{name}"), out=sys.stderr)
+        return partial(made or getattr(found, f"Console{name}"), out=Outlet(sys.stderr))
     package = "grpc" if protocol == GRPC else "http"
     try:
         found = __import__(f"opentelemetry.exporter.otlp.proto.{package}.{module}", fromlist=[name])

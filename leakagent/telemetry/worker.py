@@ -30,7 +30,7 @@ import time
 from leakagent import guard
 from leakagent.shutdown import interpreter
 
-from .giving_up import GivenUpError, give_up
+from . import giving_up
 from .patience import Patience
 
 TYPE_CHECKING = False
@@ -150,7 +150,7 @@ class Telemetry:
             self._send_until_over(turn, rung=rung)
             if self._last is not None:
                 self._undelivered = self._send(*self._last)
-        except GivenUpError:
+        except giving_up.GivenUpError:
             return
         except Exception as error:  # noqa: BLE001 - the program must never see it
             if self._given_up:  # the interpreter has closed what the SDK needs
@@ -275,7 +275,7 @@ class Telemetry:
             if not self._patience.wait(turn.ended):
                 self._given_up = True
                 self._undelivered = ["the last report (no answer)"]
-                give_up(turn.ident, turn.ended, self._patience.left)
+                giving_up.give_up(turn.ident, turn.ended, self._patience.left)
         self._say_undelivered()
 
     def flush(self) -> None:
@@ -355,6 +355,7 @@ class Telemetry:
     def forked(self) -> None:
         """Begin anew in a child: nothing of the parent's pipeline is touched any more, since its locks may be locked for good."""
         self.numbers.forget()
+        giving_up.forked()
         # What was being imported can't be imported any more.
         self._off = self._off or (self._turn is not None and self._turn.loaded.locked())
         self._turn = None

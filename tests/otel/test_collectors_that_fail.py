@@ -240,6 +240,46 @@ def test_a_thread_that_is_given_up_while_it_imports_leaves_nothing_locked(
     assert "telemetry was not delivered" in ran.stderr, ran
 
 
+#: An agent's thread that is given up while it writes to the terminal again and again, which is slow: its buffer would be locked when Python
+#: finalizes.
+TO_A_SLOW_TERMINAL = """
+import io, os, sys, threading, time
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
+main = threading.get_ident()
+class Slow(io.RawIOBase):
+    def writable(self):
+        return True
+    def write(self, data):
+        if threading.get_ident() != main:
+            time.sleep(0.1)
+        return os.write(2, data)
+class Terminal(io.TextIOWrapper):
+    def flush(self):
+        super().flush()
+        if threading.get_ident() == main:
+            time.sleep(0.5)  # the other one writes again by then
+sys.stderr = Terminal(io.BufferedWriter(Slow(), 16), write_through=True)
+def export(exporter, *args, **named):
+    while True:
+        usual(exporter, *args, **named)
+usual, ConsoleMetricExporter.export = ConsoleMetricExporter.export, export
+import leakagent
+leakagent.install()
+from pieces import pools
+kept = pools(1)
+print("out")
+sys.exit(3)
+"""
+
+
+def test_a_thread_that_is_given_up_while_it_writes_to_the_terminal_does_not_abort_the_process(
+    python: Callable[..., Any], program: Callable[..., Path]
+) -> None:
+    ran = python(program(TO_A_SLOW_TERMINAL), env={"OTEL_METRICS_EXPORTER": "console"})
+    assert (ran.returncode, ran.stdout) == (3, "out\n"), ran
+    assert "telemetry was not delivered" in ran.stderr, ran
+
+
 #: Both ask a real name server, each as its protocol does: gRPC by c-ares, HTTP by `socket.getaddrinfo`.  Which one the machine asks can't be
 #: changed, so that the program names it; it takes leakagent in afterwards.
 RESOLVERS = {

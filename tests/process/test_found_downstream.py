@@ -44,6 +44,6 @@ def test_is_the_same_with_and_without_the_agent(name: str, python: Callable[...,
     # An exporter that is asked for has more of `os` patched.
     ran = python(*options, path, env={"LEAKAGENT": "1", "OTEL_METRICS_EXPORTER": "console", "LEAKAGENT_OTEL_WAIT": "0.1"})
     assert bare.returncode == 0, bare
-    assert (ran.returncode, ran.stdout) == (bare.returncode, bare.stdout), (ran, bare)
+    assert (ran.returncode, ran.stdout) == (bare.returncode, bare.stdout), ran  # both together would be cut in the middle
     warned = [[line for line in one.stderr.splitlines() if "Warning" in line] for one in (ran, bare)]
     assert warned[0] == warned[1], (ran, bare)
