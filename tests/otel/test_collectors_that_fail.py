@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from leakagent.telemetry import names
 from leakagent.telemetry.patience import MOST, TEARDOWN
 
 if TYPE_CHECKING:
@@ -378,6 +379,43 @@ for _ in range(3):
     }
     ran = python("-W", "ignore::DeprecationWarning", "-m", "leakagent", app, env=env)
     assert (ran.returncode, ran.stdout.split()) == (0, ["True", "7", "7", "7"]), ran
+
+
+def test_a_child_that_is_forked_in_the_middle_of_a_line_for_the_terminal_sends_its_own(
+    python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
+) -> None:
+    app = program("""
+import os, sys, threading
+parent, main, began, go_on = os.getpid(), threading.get_ident(), threading.Event(), threading.Event()
+class Terminal:
+    encoding = "utf-8"
+    def write(self, text):
+        if os.getpid() == parent and threading.get_ident() != main:
+            began.set()
+            go_on.wait()
+        with open(f"{os.getpid() == parent}.txt", "a") as file:
+            return file.write(text)
+    def flush(self):
+        pass
+sys.stderr = Terminal()
+import leakagent
+leakagent.install()
+from pieces import pools
+kept = pools(1)
+began.wait()
+pid = os.fork()
+if pid:
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    go_on.set()
+else:
+    more = pools(2)
+    sys.exit(7)
+""")
+    env = {"OTEL_METRICS_EXPORTER": "console", "OTEL_METRIC_EXPORT_INTERVAL": "10", "LEAKAGENT_OTEL_WAIT": "60"}
+    ran = python("-W", "ignore::DeprecationWarning", app, env=env)
+    assert (ran.returncode, ran.stdout) == (0, "7\n"), ran
+    for name in (True, False):
+        assert names.RESOURCE_COUNT in (tmp_path / f"{name}.txt").read_text(encoding="utf-8"), name
 
 
 def test_an_exporter_that_is_missing_is_told_in_one_line(
