@@ -53,6 +53,7 @@ class Creation:
         plain: The method of asyncio's own loops while it is ours.
         uvloop: The method of uvloop's loops while it is ours.
         original: What ``plain`` stands in for.
+        hands_on: Whether it hands on what it is given to a task factory, in the way that the functions for this release do.
         own: The last code that has created a task with a loop's method.
         first, second, third: The last three that only passed such a creation on.
         look: Returns what is noted of a caller: a frame, or what has the attributes of one.
@@ -68,6 +69,7 @@ class Creation:
         self.look = looks.get(level, interpreter.frame_of)
         self.plain: object = None
         self.original: Any = None
+        self.hands_on = False
         self.uvloop: object = None
         self.own: CodeType | None = None
         self.first: CodeType | None = None
@@ -94,8 +96,9 @@ class Creation:
 
     def of_loop(self, original: Callable[..., Task[Any]], tasks: ModuleType) -> Callable[..., Task[Any]]:
         """Make ``BaseEventLoop.create_task``."""
-        make = task_functions.METHODS.get(interpreter.create_task_form(original))
-        self.original = original
+        form = interpreter.create_task_form(original)
+        make = task_functions.METHODS.get(form)
+        self.original, self.hands_on = original, form in {"method: any", "method: context, named by itself"}
         self.plain = made = self.around(original) if make is None else make(original, tasks, self)
         return made
 

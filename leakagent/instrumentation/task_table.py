@@ -111,6 +111,7 @@ class TaskTable:
         taken: Whether asyncio's own registry calls `add`: every task is noted before its creator gets it.
         sweep_soon: Called when the young list is longer than ``limit``.
         failed: Called with a task that has failed, and its note, when the note is dropped.
+        finished: How many tasks of which nothing is noted any more, or ever was.
 
     """
 
@@ -138,7 +139,7 @@ class TaskTable:
         self._offsets: dict[int, int] = {}
         self._count = count
         self._is_exact = is_exact
-        self._finished = 0
+        self.finished = 0
         self._next = 0
         self._turn = 0
 
@@ -150,7 +151,7 @@ class TaskTable:
         if self.taken and not done and self._fill_in(task, place, lasti):
             return
         if done and not interpreter.complains(task):
-            self._finished += 1
+            self.finished += 1
             return
         self.young.extend((ref(task), place, lasti, time.monotonic()))
         if len(self.young) > self.limit:
@@ -204,7 +205,7 @@ class TaskTable:
             known.clear()
         self.born[:] = FLOOR
         self._index = {}
-        self._finished = self.seen = 0
+        self.finished = self.seen = 0
 
     # -- sweeps, by one writer at a time -----------------------------------------------------------------------------
 
@@ -371,9 +372,9 @@ class TaskTable:
 
     def note_counts(self, finished: int) -> None:
         """Bring the counts up to date, with so many notes let go of."""
-        self._finished += finished
+        self.finished += finished
         count, live = self._count(), self.size()
-        count.created, count.finished = self._finished + live, self._finished
+        count.created, count.finished = self.finished + live, self.finished
         count.peak = max(count.peak, live)
 
     # -- reading -----------------------------------------------------------------------------------------------------

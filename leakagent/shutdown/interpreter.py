@@ -299,7 +299,10 @@ _CREATE_TASK = {
     ): "ensure",
     ("_check_closed _task_factory tasks Task _source_traceback _set_task_name", "self coro name task"): "method: name",
     ("_check_closed _task_factory tasks Task _source_traceback _set_task_name", "self coro name context task"): "method: context",
-    ("_check_closed _task_factory tasks Task _source_traceback set_name", "self coro name context task"): "method: context",
+    (
+        "_check_closed _task_factory tasks Task _source_traceback set_name",
+        "self coro name context task",
+    ): "method: context, named by itself",
     ("_check_closed _task_factory tasks Task _source_traceback", "self coro kwargs task"): "method: any",
 }
 
@@ -431,6 +434,10 @@ def task_coroutine() -> Any:  # noqa: ANN401 - a method
 def complains(task: object) -> bool:
     """Say whether a task has failed and nobody has looked at its exception yet (asking changes nothing)."""
     return bool(getattr(task, "_log_traceback", False))
+
+
+#: `complains` for tasks of asyncio's own, faster.
+task_complains = _operator.attrgetter("_log_traceback")
 
 
 def has_failed(task: object) -> bool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 #: Prints what differs between the ways, and between the versions, of creating a task.
 WAYS = """\
-import asyncio, inspect, sys, weakref
+import asyncio, contextvars, inspect, sys, weakref
 
 async def nothing(): pass
 
@@ -50,6 +50,27 @@ def on_the_object(loop):
         return original(coro, **more)
     loop.create_task = create_task
 
+async def fails(): raise ValueError("failed")
+
+async def factories(loop):
+    class Mine(asyncio.Task): pass
+    found = [lambda loop, coro, **more: Mine(coro, loop=loop, **more), lambda loop, coro: asyncio.Task(coro, loop=loop), nothing]
+    found += [getattr(asyncio, "eager_task_factory", None)]
+    for number, factory in enumerate(found):
+        loop.set_task_factory(factory)
+        for make in (asyncio.create_task, loop.create_task):
+            for more in ({}, {"name": "mine"}, {"context": contextvars.copy_context()}):
+                for work in (nothing, lambda: asyncio.sleep(0), fails):
+                    coroutine = work()
+                    try: task = make(coroutine, **more)
+                    except Exception as error:
+                        coroutine.close()
+                        print(number, type(error).__name__, str(error).partition("(")[0])
+                        continue
+                    print(number, type(task).__name__, task.get_name(), task.done())
+                    print(await asyncio.wait([task]) and task.exception())
+    loop.set_task_factory(None)
+
 async def main():
     loop = asyncio.get_running_loop()
     print(inspect.signature(asyncio.create_task), inspect.signature(asyncio.BaseEventLoop.create_task))
@@ -62,7 +83,7 @@ async def main():
     del loop.create_task
     loop.set_task_factory(lambda loop, coro, **more: print("factory", *more) or asyncio.Task(coro, loop=loop, **more))
     await asyncio.create_task(nothing())
-    loop.set_task_factory(None)
+    await factories(loop)
     loop.set_debug(True)
     for task in (asyncio.create_task(nothing()), loop.create_task(nothing())):
         print([frame.name for frame in task._source_traceback][-2:])
