@@ -760,20 +760,21 @@ def _method_with_any(original: Any, tasks: Any, creation: Creation) -> Any:  # n
                 raise
             if type(task) is kind and task.done() and not complains(task):
                 table.finished += 1
-                try:
-                    return task
-                finally:
-                    del task
-        else:
+            else:
+                creation.note(task, frame_of(1))
             try:
-                if self._closed:
-                    self._check_closed()
-                task = tasks.Task(coro, loop=self, **kwargs)
-            except BaseException as error:
-                hide_frames(error)
-                raise
-            if self._debug and task._source_traceback:
-                del task._source_traceback[-1]
+                return task
+            finally:
+                del task
+        try:
+            if self._closed:
+                self._check_closed()
+            task = tasks.Task(coro, loop=self, **kwargs) if kwargs else tasks.Task(coro, loop=self)
+        except BaseException as error:
+            hide_frames(error)
+            raise
+        if self._debug and task._source_traceback:
+            del task._source_traceback[-1]
         seen: Any = look(1)
         code = seen.f_code
         if code is not creation.own:
@@ -782,7 +783,7 @@ def _method_with_any(original: Any, tasks: Any, creation: Creation) -> Any:  # n
                     break
                 seen = seen.f_back
                 code = seen.f_code
-        if code is creation.own and not task.done():
+        if code is creation.own and not (kwargs and task.done()):  # eager
             extend((ref(task), code, seen.f_lasti, now()))
             if len(young) > table.limit:
                 table.sweep_soon()
