@@ -316,9 +316,11 @@ class TaskTable:
 
     def new_tasks(self) -> list[Any]:
         """Return the pending tasks that no collection has seen, for one of the youngest generation; others have been seen then."""
-        known, self.seen = self.young[self.seen :: ONE], len(self.young)
+        first, self.seen = self.seen, len(self.young)
+        known = self.young[first : self.seen : ONE]
         tasks = [*map(interpreter.call, known)]
         if not all(tasks):
+            self._drop(first, tasks)
             known, tasks = [*compress(known, tasks)], [*filter(None, tasks)]
         done = are_done(tasks)
         if True in done:
@@ -327,6 +329,14 @@ class TaskTable:
                 all(map(hash, compress(known, done)))
             tasks = [*compress(tasks, map(not_, done))]
         return tasks
+
+    def _drop(self, first: int, tasks: list[Any]) -> None:
+        """Let go of the notes, from ``first`` to what has been seen, whose tasks are gone: most are, and nobody has to look at them again."""
+        gone = ONE * next(compress(range(len(tasks)), tasks), len(tasks))
+        del self.young[first : first + gone]
+        self.seen -= gone
+        self._turn += 1
+        self.finished += gone // ONE
 
     def move_on(self, length: int, kept: list[Any], finished: int) -> None:
         """Make young notes old.
