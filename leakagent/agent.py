@@ -698,6 +698,8 @@ def _after_fork_in_parent() -> None:
         guard.call("fork", noticer.after_fork)
         for thread in _current[0]._others():  # noqa: SLF001
             guard.call("fork", thread.after_fork)
+        if _current[0].telemetry is not None:
+            guard.call("telemetry", _current[0].telemetry.after_fork)
         guard.call("fork", _current[0].signals.after_fork)
         if _current[0].watch is not None:
             guard.call("parent watch", _current[0].watch.after_fork)

@@ -106,6 +106,7 @@ class Telemetry:
         self._undelivered: list[str] = []
         self._given_up = False
         self._again = False
+        self._forking = False
         self._collector: Any = None
 
     def start(self) -> None:
@@ -341,6 +342,7 @@ class Telemetry:
 
     def before_fork(self) -> None:
         """End the thread, so that the fork neither copies what it holds nor warns because of it."""
+        self._forking = True
         turn = self._turn
         if turn is None or turn.native_id == _thread.get_native_id():
             return
@@ -352,8 +354,13 @@ class Telemetry:
             if self._on_collection not in gc.callbacks:
                 gc.callbacks.append(self._on_collection)
 
+    def after_fork(self) -> None:
+        """Let the thread be started again in the parent, but not yet: the threads are counted right after this."""
+        self._forking = False
+
     def forked(self) -> None:
         """Begin anew in a child: nothing of the parent's pipeline is touched any more, since its locks may be locked for good."""
+        self._forking = False
         self.numbers.forget()
         giving_up.forked()
         # What was being imported can't be imported any more.
@@ -374,7 +381,8 @@ class Telemetry:
             self._start()
 
     def _on_collection(self, phase: str, _info: dict[str, int]) -> None:
-        if self._again and phase == "stop" and not sys.is_finalizing():
+        # A collection may come between the hooks of a fork and the fork itself: a child would have a thread that has never begun.
+        if self._again and not self._forking and phase == "stop" and not sys.is_finalizing():
             self._start()
 
     def _unwatch(self) -> None:

@@ -95,6 +95,36 @@ def test_every_process_counts_its_own(method: str, protocol: str, service: Any) 
     assert leaks_told(found) == [2, 3, 5]
 
 
+#: A collection between the agent's own part of a fork and the fork; what it starts has no turn in between.
+COLLECTED_WHILE_FORKING = """
+import gc, os, sys
+usual = sys.getswitchinterval()
+def collect():
+    sys.setswitchinterval(1000)
+    gc.collect()
+os.register_at_fork(before=collect, after_in_parent=lambda: sys.setswitchinterval(usual), after_in_child=lambda: sys.setswitchinterval(usual))
+import leakagent
+leakagent.install()
+from pieces import pools, until_sent
+made = pools(5)
+until_sent()
+child = os.fork()
+if not child:
+    made = pools(2)
+    sys.exit()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_collection_in_the_middle_of_a_fork_costs_the_child_nothing(
+    protocol: str, service: Any, python: Callable[..., Any], program: Callable[..., Path]
+) -> None:
+    assert protocol in service.variables["OTEL_EXPORTER_OTLP_PROTOCOL"]
+    ran = python("-W", "ignore::DeprecationWarning", program(COLLECTED_WHILE_FORKING), env={**service.variables, **OFTEN})
+    assert (ran.returncode, ran.stdout) == (0, "0\n"), ran
+    assert pools_made(service.received(lambda got: len(pools_made(got)) >= 2)) == [2, 5]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("way", ["os._exit", "exec"])
 def test_what_runs_no_exit_handler_sends_its_numbers_first(
