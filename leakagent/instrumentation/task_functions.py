@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 from weakref import ref
 
+from leakagent import guard
 from leakagent.shutdown import interpreter
 
 from .patching import hide_frames
@@ -38,9 +39,12 @@ _OURS = __file__.rpartition("functions")[0]
 def _around(original: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """Have asyncio make a task, and keep leakagent out of the stack that its debug mode notes for its messages."""
     made = original(*args, **kwargs)
-    trace = interpreter.creation_stack(made)
-    if trace:
-        trace[:] = [step for step in trace if not step.filename.startswith(_OURS)]
+    try:
+        trace = interpreter.creation_stack(made)
+        if trace:
+            trace[:] = [step for step in trace if not step.filename.startswith(_OURS)]
+    except Exception as error:  # noqa: BLE001 - the program must never see it
+        guard.failed("asyncio tasks", error)
     try:
         return made
     finally:
