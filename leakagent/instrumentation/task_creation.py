@@ -53,7 +53,7 @@ class Creation:
         plain: The method of asyncio's own loops while it is ours.
         uvloop: The method of uvloop's loops while it is ours.
         original: What ``plain`` stands in for.
-        hands_on: Whether it hands on what it is given to a task factory, in the way that the functions for this release do.
+        form: Which of the known forms that has (`leakagent.shutdown.interpreter.create_task_form`): what it does with a task factory.
         own: The last code that has created a task with a loop's method.
         first, second, third: The last three that only passed such a creation on.
         look: Returns what is noted of a caller: a frame, or what has the attributes of one.
@@ -69,7 +69,7 @@ class Creation:
         self.look = looks.get(level, interpreter.frame_of)
         self.plain: object = None
         self.original: Any = None
-        self.hands_on = False
+        self.form = ""
         self.uvloop: object = None
         self.own: CodeType | None = None
         self.first: CodeType | None = None
@@ -96,9 +96,8 @@ class Creation:
 
     def of_loop(self, original: Callable[..., Task[Any]], tasks: ModuleType) -> Callable[..., Task[Any]]:
         """Make ``BaseEventLoop.create_task``."""
-        form = interpreter.create_task_form(original)
-        make = task_functions.METHODS.get(form)
-        self.original, self.hands_on = original, form in {"method: any", "method: context, named by itself"}
+        self.original, self.form = original, interpreter.create_task_form(original)
+        make = task_functions.METHODS.get(self.form)
         self.plain = made = self.around(original) if make is None else make(original, tasks, self)
         return made
 
@@ -131,9 +130,9 @@ class Creation:
 
     def note(self, task: Any, frame: Any) -> None:  # noqa: ANN401 - a task and a frame
         """Note a task, or where it was created if it has been noted already; ``frame`` may only have passed its creation on."""
-        if self._stopped:
-            return
         try:
+            if self._stopped:
+                return
             if self.level == "count":
                 place, lasti = None, 0
             else:
@@ -196,19 +195,28 @@ class Creation:
                 self.table.drain()
         except Exception as error:  # noqa: BLE001 - the program must never see it
             guard.failed("asyncio tasks", error)
-        self.note(task, frame)
+        finally:
+            self.note(task, frame)
 
     def failed(self, error: BaseException) -> None:
         """Have asyncio's registration as it is between two creations: the constructor has raised ``error``."""
-        self.table.slot["add"] = self.table.add
-        self.table.drain()
-        hide_frames(error)
+        try:
+            self.table.slot["add"] = self.table.add
+            self.table.drain()
+        except Exception as ours:  # noqa: BLE001 - the program must never see it
+            guard.failed("asyncio tasks", ours)
+        finally:
+            hide_frames(error)
 
     def interrupted(self, task: Any, frame: Any, error: BaseException) -> None:  # noqa: ANN401 - a task and a frame
         """Note a task whose creator was interrupted by ``error`` before it had noted the task itself, or right after."""
-        self.table.drain()
-        self.note(task, frame)
-        hide_frames(error)
+        try:
+            self.table.drain()
+        except Exception as ours:  # noqa: BLE001 - the program must never see it
+            guard.failed("asyncio tasks", ours)
+        finally:
+            self.note(task, frame)
+            hide_frames(error)
 
 
 class _FirstLine:

@@ -36,23 +36,32 @@ if TYPE_CHECKING:
 _OURS = __file__.rpartition("functions")[0]
 
 
-def _around(original: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+def _make_around(original: Any) -> Any:  # noqa: ANN401
     """Have asyncio make a task, and keep leakagent out of the stack that its debug mode notes for its messages."""
-    made = original(*args, **kwargs)
+
+    def around(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        made = original(*args, **kwargs)
+        _trim(made)
+        try:
+            return made
+        finally:
+            del made
+
+    return around
+
+
+def _trim(task: Any) -> None:  # noqa: ANN401
     try:
-        trace = interpreter.creation_stack(made)
+        trace = interpreter.creation_stack(task)
         if trace:
             trace[:] = [step for step in trace if not step.filename.startswith(_OURS)]
     except Exception as error:  # noqa: BLE001 - the program must never see it
         guard.failed("asyncio tasks", error)
-    try:
-        return made
-    finally:
-        del made
 
 
 def _create_with_name(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
     running = tasks.events.get_running_loop
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend, slot = table.young, table.young.extend, table.slot
     append, pop, add = table.born.append, table.born.pop, table.add
@@ -69,7 +78,7 @@ def _create_with_name(original: Any, tasks: Any, creation: Creation) -> Any:  # 
             direct = False
         if not direct:
             try:
-                return _around(original, coro, name=name)
+                return around(coro, name=name)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -101,6 +110,7 @@ def _create_with_name(original: Any, tasks: Any, creation: Creation) -> Any:  # 
 
 def _create_with_late_name(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
     running = tasks.events.get_running_loop
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend, slot = table.young, table.young.extend, table.slot
     append, pop, add = table.born.append, table.born.pop, table.add
@@ -129,7 +139,7 @@ def _create_with_late_name(original: Any, tasks: Any, creation: Creation) -> Any
             return task
         if not direct:
             try:
-                return _around(original, coro, name=name, context=context)
+                return around(coro, name=name, context=context)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -161,6 +171,7 @@ def _create_with_late_name(original: Any, tasks: Any, creation: Creation) -> Any
 
 def _create_with_context(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
     running = tasks.events.get_running_loop
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend, slot = table.young, table.young.extend, table.slot
     append, pop, add = table.born.append, table.born.pop, table.add
@@ -178,7 +189,7 @@ def _create_with_context(original: Any, tasks: Any, creation: Creation) -> Any: 
             direct, method = False, None
         if not direct and method is creation.plain and method is not None and not loop._debug:  # a task factory
             try:
-                if creation.hands_on:
+                if creation.form == "method: context, named by itself":
                     make = loop._task_factory
                     task = make(loop, coro) if context is None else make(loop, coro, context=context)
                     task.set_name(name)
@@ -197,7 +208,7 @@ def _create_with_context(original: Any, tasks: Any, creation: Creation) -> Any: 
                 del task
         if not direct:
             try:
-                return _around(original, coro, name=name, context=context)
+                return around(coro, name=name, context=context)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -230,6 +241,7 @@ def _create_with_context(original: Any, tasks: Any, creation: Creation) -> Any: 
 
 def _create_with_any(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
     running = tasks.events.get_running_loop
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend = table.young, table.young.extend
     kind, complains = tasks.Task, interpreter.task_complains
@@ -246,7 +258,7 @@ def _create_with_any(original: Any, tasks: Any, creation: Creation) -> Any:  # n
             direct, method = False, None
         if not direct and method is creation.plain and method is not None and not loop._debug:  # a task factory
             try:
-                make = loop._task_factory if creation.hands_on else creation.original
+                make = loop._task_factory if creation.form == "method: any" else creation.original
                 task = make(loop, coro, **kwargs)
             except BaseException as error:
                 hide_frames(error)
@@ -261,7 +273,7 @@ def _create_with_any(original: Any, tasks: Any, creation: Creation) -> Any:  # n
                 del task
         if not direct:
             try:
-                return _around(original, coro, **kwargs)
+                return around(coro, **kwargs)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -286,6 +298,7 @@ def _create_with_any(original: Any, tasks: Any, creation: Creation) -> Any:  # n
 
 
 def _group_with_late_name(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend, slot = table.young, table.young.extend, table.slot
     append, pop, add = table.born.append, table.born.pop, table.add
@@ -302,7 +315,7 @@ def _group_with_late_name(original: Any, tasks: Any, creation: Creation) -> Any:
             direct = False
         if not direct or not self._entered or self._aborting or (self._exiting and not self._tasks):
             try:
-                return _around(original, self, coro, name=name, context=context)
+                return around(self, coro, name=name, context=context)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -335,6 +348,7 @@ def _group_with_late_name(original: Any, tasks: Any, creation: Creation) -> Any:
 
 
 def _group_with_late_name_eager(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend, slot = table.young, table.young.extend, table.slot
     append, pop, add = table.born.append, table.born.pop, table.add
@@ -351,7 +365,7 @@ def _group_with_late_name_eager(original: Any, tasks: Any, creation: Creation) -
             direct = False
         if not direct or not self._entered or self._aborting or (self._exiting and not self._tasks):
             try:
-                return _around(original, self, coro, name=name, context=context)
+                return around(self, coro, name=name, context=context)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -387,6 +401,7 @@ def _group_with_late_name_eager(original: Any, tasks: Any, creation: Creation) -
 
 
 def _group_with_context(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend, slot = table.young, table.young.extend, table.slot
     append, pop, add = table.born.append, table.born.pop, table.add
@@ -403,7 +418,7 @@ def _group_with_context(original: Any, tasks: Any, creation: Creation) -> Any:  
             direct = False
         if not direct or not self._entered or self._aborting or (self._exiting and not self._tasks):
             try:
-                return _around(original, self, coro, name=name, context=context)
+                return around(self, coro, name=name, context=context)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -440,6 +455,7 @@ def _group_with_context(original: Any, tasks: Any, creation: Creation) -> Any:  
 
 
 def _group_with_any(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend = table.young, table.young.extend
 
@@ -455,7 +471,7 @@ def _group_with_any(original: Any, tasks: Any, creation: Creation) -> Any:  # no
             direct = False
         if not direct or not self._entered or self._aborting or (self._exiting and not self._tasks):
             try:
-                return _around(original, self, coro, **kwargs)
+                return around(self, coro, **kwargs)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -483,6 +499,7 @@ def _group_with_any(original: Any, tasks: Any, creation: Creation) -> Any:  # no
 
 
 def _group_with_any_checked(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend = table.young, table.young.extend
 
@@ -498,7 +515,7 @@ def _group_with_any_checked(original: Any, tasks: Any, creation: Creation) -> An
             direct = False
         if not direct or not self._entered or self._aborting or (self._exiting and not self._tasks):
             try:
-                return _around(original, self, coro, **kwargs)
+                return around(self, coro, **kwargs)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -528,6 +545,7 @@ def _group_with_any_checked(original: Any, tasks: Any, creation: Creation) -> An
 
 
 def _ensure_future(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend, slot = table.young, table.young.extend, table.slot
     append, pop, add = table.born.append, table.born.pop, table.add
@@ -536,7 +554,7 @@ def _ensure_future(original: Any, tasks: Any, creation: Creation) -> Any:  # noq
     def ensure_future(coro_or_future: Any, *, loop: Any = None) -> Any:  # noqa: ANN401
         if loop is None or type(coro_or_future) is not coroutine:
             try:
-                return _around(original, coro_or_future, loop=loop)
+                return around(coro_or_future, loop=loop)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -551,7 +569,7 @@ def _ensure_future(original: Any, tasks: Any, creation: Creation) -> Any:  # noq
         frame: Any = frame_of(1)
         if not direct or frame.f_code is not gather or frame.f_back is None or loop.is_closed():
             try:
-                return _around(original, coro_or_future, loop=loop)
+                return around(coro_or_future, loop=loop)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -584,6 +602,7 @@ def _ensure_future(original: Any, tasks: Any, creation: Creation) -> Any:  # noq
 
 
 def _ensure_future_unregistered(original: Any, tasks: Any, creation: Creation) -> Any:  # noqa: ANN401
+    around = _make_around(original)
     table, look, frame_of, now = creation.table, creation.look, interpreter.frame_of, time.monotonic
     young, extend = table.young, table.young.extend
     gather, coroutine = tasks.gather.__code__, interpreter.coroutine_type()
@@ -591,7 +610,7 @@ def _ensure_future_unregistered(original: Any, tasks: Any, creation: Creation) -
     def ensure_future(coro_or_future: Any, *, loop: Any = None) -> Any:  # noqa: ANN401
         if loop is None or type(coro_or_future) is not coroutine:
             try:
-                return _around(original, coro_or_future, loop=loop)
+                return around(coro_or_future, loop=loop)
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -606,7 +625,7 @@ def _ensure_future_unregistered(original: Any, tasks: Any, creation: Creation) -
         frame: Any = frame_of(1)
         if not direct or frame.f_code is not gather or frame.f_back is None or loop.is_closed():
             try:
-                return _around(original, coro_or_future, loop=loop)
+                return around(coro_or_future, loop=loop)
             except BaseException as error:
                 hide_frames(error)
                 raise

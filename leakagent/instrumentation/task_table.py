@@ -197,7 +197,11 @@ class TaskTable:
 
     def being_born(self) -> list[Any]:
         """Return the tasks that asyncio has registered and whose creators have not noted them yet."""
-        return [task for task in [*self.born] if task is not None]
+        try:
+            return [task for task in [*self.born] if task is not None]
+        except Exception as error:  # noqa: BLE001 - the program asks for all tasks: it gets the others
+            guard.failed("asyncio tasks", error)
+            return []
 
     def forget(self) -> None:
         """Drop all that is known; a forked child has no part in its parent's tasks."""
@@ -395,7 +399,8 @@ class TaskTable:
 
     def noted(self) -> list[Any]:
         """Return a weak reference for each note."""
-        return [known for words in self._lists() for known in words[::ONE]]
+        young = [*self.young]
+        return [known for words in (*[[*block] for block in [*self.old]], young) for known in words[::ONE]]
 
     def notes(self) -> Iterator[tuple[Any, Any, int, float]]:
         """Return weak reference, code or stack, offset and time of each note, the oldest first."""

@@ -16,7 +16,8 @@ stopped while having it; the agent's exit handler is the last one, and threads t
 write through an `Outlet`, which is shut in the same way.
 
 What is still open.  A thread that does not come to its next module in time (in C code for long) keeps the locks of its modules, and one
-that does not come out of a finder the import system's.
+that does not come out of a finder the import system's.  That lock can't be taken with a deadline: who takes it between the main thread's look and
+its own call is waited for.
 """
 
 from __future__ import annotations
@@ -74,9 +75,12 @@ class Outlet:
 
 
 def forked() -> None:
-    """Start afresh in a forked child, where nobody will release what the parent's thread had."""
+    """Start afresh in a forked child, where nobody will release what the parent's thread had, and another thread may have its identity."""
     global _may_write  # noqa: PLW0603 - one of the process
     _may_write = _thread.allocate_lock()
+    _shut.clear()
+    for finder in [one for one in sys.meta_path if isinstance(one, _Refuses)]:
+        sys.meta_path.remove(finder)
 
 
 class _Refuses:
@@ -101,9 +105,10 @@ def give_up(ident: int, ended: LockType, seconds: float) -> None:
         seconds: How long that may be waited for.
 
     """
-    sys.meta_path.insert(0, _Refuses(ident))
+    refuses = _Refuses(ident)
+    sys.meta_path.insert(0, refuses)
     _shut.append(True)
-    if interpreter.imports(ident):
-        ended.acquire(timeout=max(seconds, LEAST))
+    if interpreter.imports(ident) and ended.acquire(timeout=max(seconds, LEAST)):
+        sys.meta_path.remove(refuses)  # another thread may get its identity
     interpreter.keep_import_lock(LOCK_SECONDS)
     _may_write.acquire(timeout=LOCK_SECONDS)

@@ -37,8 +37,8 @@ LAST = frozenset({"end of the program", "folders of roots that are gone", "ledge
 #: Not broken, because nothing is in front of them: each takes the place of a function of Python's or of a library's, or is called by Python
 #: itself (the collector, a fork, a weak reference), or is what catches errors.  Whatever such a function calls is broken by itself.
 STANDS_IN = re.compile(
-    r":(?:\w+\.)*_?make_\w+\.\w+$|task_functions:(?:_around|\w+\.\w+)$|:Creation\.(?:note|sort_out|failed|interrupted)$|:ImportHook\.find_spec$"
-    r"|exec_module$|:_Taken\.__\w+__$|interpreter:caller$|\.guard:|:Tasks\._bounded$|:State\.raise_postponed$|:TaskTable\.(?:noted|_lists|being_born)$|agent:_after_fork$|:Window\._on_collection$|:_Dropped\.__call__$|bootstrap:start$|leakagent:__getattr__$"
+    r":(?:\w+\.)*_?make_\w+\.\w+$|task_functions:\w+\.(?:create_task|ensure_future)$|:ImportHook\.find_spec$"
+    r"|exec_module$|:_Taken\.__\w+__$|interpreter:caller$|\.guard:|:Tasks\._bounded$|:State\.raise_postponed$|:TaskTable\.noted$|agent:_after_fork$|:Window\._on_collection$|:_Dropped\.__call__$|bootstrap:start$|leakagent:__getattr__$"
 )
 
 

@@ -418,6 +418,44 @@ else:
         assert names.RESOURCE_COUNT in (tmp_path / f"{name}.txt").read_text(encoding="utf-8"), name
 
 
+def test_a_child_that_is_forked_when_the_thread_was_given_up_sends_its_own(
+    python: Callable[..., Any], program: Callable[..., Path], tmp_path: Path
+) -> None:
+    app = program("""
+import atexit, os, sys, threading
+parent, main = os.getpid(), threading.get_ident()
+class Terminal:
+    encoding = "utf-8"
+    def write(self, text):
+        if os.getpid() == parent and threading.get_ident() != main:
+            threading.Event().wait()
+        with open(f"{os.getpid() == parent}.txt", "a") as file:
+            return file.write(text)
+    def flush(self):
+        pass
+sys.stderr = Terminal()
+@atexit.register
+def after_the_agent():
+    pid = os.fork()
+    if not pid:
+        thread = threading.Thread(target=print, args=([one for one in sys.meta_path if type(one).__module__.startswith("leakagent.telemetry")],))
+        thread.start()
+        thread.join()
+        sys.stdout.flush()
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+import leakagent
+leakagent.install()
+from pieces import pools
+kept = pools(1)
+""")
+    env = {"OTEL_METRICS_EXPORTER": "console", "OTEL_METRIC_EXPORT_INTERVAL": "10", "LEAKAGENT_OTEL_WAIT": "5"}
+    ran = python("-W", "ignore::DeprecationWarning", app, env=env)
+    assert (ran.returncode, ran.stdout) == (0, "[]\n7\n"), ran
+    assert "telemetry was not delivered" in (tmp_path / "True.txt").read_text(encoding="utf-8")
+    assert names.RESOURCE_CREATED in (tmp_path / "False.txt").read_text(encoding="utf-8")
+
+
 def test_an_exporter_that_is_missing_is_told_in_one_line(
     protocol: str, python: Callable[..., Any], program: Callable[..., Path]
 ) -> None:
